@@ -1,0 +1,70 @@
+"""What every weights file offers, whatever its format: metadata, and tensors by name.
+
+A checkpoint maps its file; nothing is copied until a caller asks. It knows shapes and block types, not what a tensor is for.
+`open_checkpoint` looks at the content, never at the file's name, to choose the reader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .blocks import BlockType
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """One tensor as the file announces it.
+
+    `shape` is row-major (numpy order): the last dimension is the one that is contiguous in the file and that blocks
+    run along. GGUF's own order is the reverse.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    block_type: BlockType
+    size_bytes: int
+
+
+class Checkpoint(Protocol):
+    """An opened weights file or set of files. Close it, or use it in a `with` statement, to unmap."""
+
+    @property
+    def path(self) -> Path:
+        """The file, or the folder of a sharded set."""
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """GGUF key-values as Python values, or, for a safetensors folder, the content of its config.json."""
+
+    @property
+    def tensors(self) -> Mapping[str, TensorInfo]:
+        """All tensors by name, in file order."""
+
+    def raw(self, name: str) -> NDArray[np.uint8]:
+        """Return the tensor's bytes as a read-only view of the mapping: (rows, bytes per row), row-major.
+
+        A tensor of n dimensions has the product of all but its last dimension as rows. Raises NotFound.
+        """
+
+    def close(self) -> None:
+        """Unmap. Views handed out keep their part of the mapping alive."""
+
+    def __enter__(self) -> Checkpoint: ...
+    def __exit__(self, *exc: object) -> None: ...
+
+
+def read(checkpoint: Checkpoint, name: str) -> NDArray[np.float32]:
+    """Return a tensor dequantized to float32, in its full shape. Raises NotFound."""
+    from .blocks import decode
+
+    info = checkpoint.tensors.get(name)
+    rows = checkpoint.raw(name)
+    if info is None:
+        raise KeyError(name)  # unreachable: raw raises NotFound first
+    return decode(rows, info.block_type).reshape(info.shape)

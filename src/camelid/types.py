@@ -1,0 +1,240 @@
+"""The words that all rooms share: messages, tools, sampling, requests, events.
+
+Plain frozen values, no behaviour beyond checking themselves. Every dialect turns its own JSON into these, everything below speaks only these.
+A value that exists is valid: the checks run when it is made, and nothing checks again.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Literal
+
+from camelid.errors import InvalidRequest
+
+MAX_SEED = 2**64 - 1
+MAX_CHOICES = 8  # each choice takes a sequence; an unbounded n lets one caller fill the engine
+MAX_TOP_LOGPROBS = 20  # OpenAI's bound
+MAX_STOP_STRINGS = 16
+MAX_STOP_LENGTH = 256  # characters
+MAX_LOGIT_BIAS = 1024  # entries
+
+Role = Literal["system", "user", "assistant", "tool"]
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """A call that the assistant made. `arguments` is JSON text, as it was generated."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True)
+class ToolSpec:
+    """A function that the model may call. `parameters` is a JSON schema."""
+
+    name: str
+    description: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message of a conversation. A `tool` message answers the call `tool_call_id` of the tool `name`."""
+
+    role: Role
+    content: str = ""
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is drawn. The defaults leave the model's distribution as it is.
+
+    Applied in this order: logit_bias, repetition, presence and frequency penalties, temperature, top_k, typical_p, top_p, min_p.
+    `temperature` 0 takes the most likely token (ties: the lowest id). `top_k` 0, `top_p` 1, `min_p` 0, `typical_p` 1 switch a filter off.
+    `repetition_penalty` counts prompt and answer (as Transformers does), presence and frequency the answer only (as OpenAI does);
+    all three look back over the last `penalty_window` tokens, everything if it is None.
+    The draw at a position depends on (seed, choice, position) and the logits, and on nothing else.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    min_p: float = 0.0
+    typical_p: float = 1.0
+    repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    penalty_window: int | None = None
+    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _check_range("temperature", self.temperature, 0.0, 100.0)
+        _check_count("top_k", self.top_k, 0, 2**31 - 1)
+        _check_range("top_p", self.top_p, 0.0, 1.0)
+        _check_range("min_p", self.min_p, 0.0, 1.0)
+        _check_range("typical_p", self.typical_p, 0.0, 1.0)
+        _check_range("repetition_penalty", self.repetition_penalty, 0.01, 100.0)
+        _check_range("presence_penalty", self.presence_penalty, -2.0, 2.0)
+        _check_range("frequency_penalty", self.frequency_penalty, -2.0, 2.0)
+        _check_count("seed", self.seed, 0, MAX_SEED)
+        if self.penalty_window is not None:
+            _check_count("penalty_window", self.penalty_window, 0, 2**31 - 1)
+        if len(self.logit_bias) > MAX_LOGIT_BIAS:
+            raise InvalidRequest(
+                f"logit_bias must have at most {MAX_LOGIT_BIAS} entries, got {len(self.logit_bias)}", field="logit_bias"
+            )
+        for bias in self.logit_bias.values():
+            _check_range("logit_bias", bias, -100.0, 100.0)
+
+
+@dataclass(frozen=True)
+class Stopping:
+    """When an answer ends. `max_tokens` None means: when the context is full. Stop strings are not part of the answer."""
+
+    max_tokens: int | None = None
+    min_tokens: int = 0
+    stop: tuple[str, ...] = ()
+    ignore_eos: bool = False
+
+    def __post_init__(self) -> None:
+        if self.max_tokens is not None:
+            _check_count("max_tokens", self.max_tokens, 1, 2**31 - 1)
+        _check_count("min_tokens", self.min_tokens, 0, 2**31 - 1)
+        if self.max_tokens is not None and self.min_tokens > self.max_tokens:
+            raise InvalidRequest(
+                f"min_tokens must be at most max_tokens ({self.max_tokens}), got {self.min_tokens}", field="min_tokens"
+            )
+        if len(self.stop) > MAX_STOP_STRINGS:
+            raise InvalidRequest(f"stop must have at most {MAX_STOP_STRINGS} strings, got {len(self.stop)}", field="stop")
+        for text in self.stop:
+            if not 1 <= len(text) <= MAX_STOP_LENGTH:
+                raise InvalidRequest(
+                    f"a stop string must have 1–{MAX_STOP_LENGTH} characters, got {len(text)}", field="stop"
+                )
+
+
+@dataclass(frozen=True)
+class Generation:
+    """What every request for text has in common. `top_logprobs` None asks for no log-probabilities, 0 for the chosen token's only."""
+
+    sampling: Sampling = Sampling()
+    stopping: Stopping = Stopping()
+    num_choices: int = 1
+    top_logprobs: int | None = None
+
+    def __post_init__(self) -> None:
+        _check_count("n", self.num_choices, 1, MAX_CHOICES)
+        if self.top_logprobs is not None:
+            _check_count("top_logprobs", self.top_logprobs, 0, MAX_TOP_LOGPROBS)
+
+
+@dataclass(frozen=True)
+class ChatRequest:
+    """A conversation to be continued by the assistant."""
+
+    model: str
+    messages: tuple[Message, ...]
+    tools: tuple[ToolSpec, ...] = ()
+    generation: Generation = Generation()
+
+
+@dataclass(frozen=True)
+class CompletionRequest:
+    """A text, or token ids, to be continued as they stand: no chat template."""
+
+    model: str
+    prompt: str | tuple[int, ...]
+    generation: Generation = Generation()
+
+
+class FinishReason(Enum):
+    """Why an answer ended."""
+
+    STOP = "stop"  # an end-of-turn token or a stop string
+    LENGTH = "length"  # max_tokens, or the context is full
+    TOOL_CALLS = "tool_calls"  # the model called tools
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Tokens counted for one request, over all its choices."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class TokenScore:
+    """The natural logarithm of a token's probability, before any sampling filter, with the likeliest alternatives."""
+
+    id: int
+    piece: bytes
+    logprob: float
+    top: tuple[TokenScore, ...] = ()
+
+
+@dataclass(frozen=True)
+class Started:
+    """The request was admitted; its prompt has this many tokens, of which `cached_tokens` were already computed."""
+
+    prompt_tokens: int
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Text:
+    """A piece of the answer `choice`, never half a character. `scores` belong to the tokens that became text since the last event."""
+
+    text: str
+    choice: int = 0
+    scores: tuple[TokenScore, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reasoning:
+    """A piece of what the model thinks before it answers."""
+
+    text: str
+    choice: int = 0
+
+
+@dataclass(frozen=True)
+class ToolCalled:
+    """A complete tool call of the answer `choice`; `index` counts the calls of this answer from 0."""
+
+    call: ToolCall
+    index: int = 0
+    choice: int = 0
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The answer `choice` is complete. The last `Finished` of a request carries the usage of the whole request."""
+
+    reason: FinishReason
+    choice: int = 0
+    usage: Usage | None = None
+    stop: str | None = None  # the stop string that was hit
+
+
+Event = Started | Text | Reasoning | ToolCalled | Finished
+
+
+def _check_range(name: str, value: float, low: float, high: float) -> None:
+    if not (math.isfinite(value) and low <= value <= high):
+        raise InvalidRequest(f"{name} must be {low:g}–{high:g}, got {value!r}", field=name)
+
+
+def _check_count(name: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise InvalidRequest(f"{name} must be {low}–{high}, got {value!r}", field=name)
