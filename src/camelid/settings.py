@@ -1,0 +1,249 @@
+"""Every setting, in one table: name, variables, default, meaning. A flag wins over a variable, over the settings file, over the default.
+
+Read once, at a door (the command, `camelid.load`), and handed down as small frozen values: no room asks the environment itself.
+The same table makes the flags of the command and the reference page, so the three cannot drift apart.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from camelid.errors import InvalidSetting
+
+_Group = TypeVar("_Group")
+
+BYTE_UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One row of the table. `variables` are looked up in order: ours first, then the ones that users of other tools already have set."""
+
+    name: str
+    variables: tuple[str, ...]
+    parse: Callable[[str], Any]
+    default: Any
+    meaning: str
+    metavar: str = "TEXT"
+
+    @property
+    def flag(self) -> str:
+        """The command-line flag: `--context-length` for `context_length`."""
+        return "--" + self.name.replace("_", "-")
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """How a model is loaded and run. None means: chosen from the model and the machine, and logged."""
+
+    device: str = "auto"
+    threads: int | None = None
+    cpu_isa: str | None = None
+    context_length: int | None = None
+    cache_memory: int | None = None
+    cache_type: str = "f16"
+    max_sequences: int = 16
+    max_waiting: int = 256
+    prefill_chunk: int = 256
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """Where the server listens, who may use it, and how it leaves."""
+
+    host: str = "127.0.0.1"
+    port: int = 11434
+    api_key: tuple[str, ...] = ()
+    insecure_no_key: bool = False
+    drain_seconds: float = 30.0
+
+
+@dataclass(frozen=True)
+class LogSettings:
+    """What is logged, to standard error."""
+
+    log_level: str = "info"
+    log_json: bool = False
+
+
+def parse_count(text: str) -> int:
+    """Parse a positive whole number."""
+    value = int(text)
+    if value < 1:
+        raise ValueError("must be at least 1")
+    return value
+
+
+def parse_port(text: str) -> int:
+    """Parse a TCP port; 0 lets the system choose one."""
+    value = int(text)
+    if not 0 <= value <= 65535:
+        raise ValueError("must be 0–65535")
+    return value
+
+
+def parse_seconds(text: str) -> float:
+    """Parse a duration of at least 0 seconds and at most a day."""
+    value = float(text)
+    if not 0 <= value <= 86400:
+        raise ValueError("must be 0–86400")
+    return value
+
+
+def parse_bytes(text: str) -> int:
+    """Parse a size: a number with an optional unit (KiB, MiB, GiB, KB, MB, GB)."""
+    digits = text.strip().rstrip("aAbBgGiIkKmM").strip()
+    unit = text.strip()[len(digits) :].strip().lower()
+    if unit not in BYTE_UNITS:
+        raise ValueError(f"has the unit {unit!r}; known are KiB, MiB, GiB, KB, MB, GB")
+    value = float(digits)
+    if not 0 < value * BYTE_UNITS[unit] < 2**60:
+        raise ValueError("must be positive and below 1 EiB")
+    return int(value * BYTE_UNITS[unit])
+
+
+def parse_keys(text: str) -> tuple[str, ...]:
+    """Parse API keys separated by commas."""
+    keys = tuple(key.strip() for key in text.split(",") if key.strip())
+    if not keys:
+        raise ValueError("must hold at least one key")
+    return keys
+
+
+def parse_bool(text: str) -> bool:
+    """Parse yes or no in the spellings that environment variables have."""
+    if text.lower() in ("1", "true", "yes", "on"):
+        return True
+    if text.lower() in ("0", "false", "no", "off", ""):
+        return False
+    raise ValueError("must be 1 or 0")
+
+
+def parse_host(text: str) -> str:
+    """Parse an address to listen on. A scheme and a port, which Ollama's variable may have, are cut off (the port is read on its own)."""
+    host = text.split("://", 1)[-1].rstrip("/")
+    if host.startswith("["):
+        return host[1 : host.index("]")]
+    return host.rsplit(":", 1)[0] if host.count(":") == 1 else host
+
+
+def parse_choice(*choices: str) -> Callable[[str], str]:
+    """Return a parser that admits only `choices`."""
+
+    def parse(text: str) -> str:
+        if text.lower() not in choices:
+            raise ValueError(f"must be one of {', '.join(choices)}")
+        return text.lower()
+
+    return parse
+
+
+_DEFAULT_MODEL, _DEFAULT_SERVER, _DEFAULT_LOG = ModelSettings(), ServerSettings(), LogSettings()
+
+# fmt: off
+SETTINGS: tuple[Setting, ...] = (
+    Setting("device", ("CAMELID_DEVICE",), parse_choice("auto", "cpu", "reference"), _DEFAULT_MODEL.device,
+            "Where to compute: `auto`, `cpu`, or `reference` (numpy, slow, for checking).", "NAME"),
+    Setting("threads", ("CAMELID_THREADS", "OLLAMA_NUM_THREADS"), parse_count, None,
+            "Compute threads. Default: the cores this process may use, from its affinity and its container's limit.", "N"),
+    Setting("cpu_isa", ("CAMELID_CPU_ISA",), str, None,
+            "Force an instruction set (portable, avx2, avx512, avx512vnni). Default: the best one of the machine.", "NAME"),
+    Setting("context_length", ("CAMELID_CONTEXT_LENGTH", "OLLAMA_CONTEXT_LENGTH"), parse_count, None,
+            "Most tokens of prompt and answer together. Default: what the model was trained for, as far as memory allows.", "N"),
+    Setting("cache_memory", ("CAMELID_CACHE_MEMORY",), parse_bytes, None,
+            "Memory for keys and values of all sequences. Default: a quarter of what is free after the weights, at most what can be used.", "SIZE"),
+    Setting("cache_type", ("CAMELID_CACHE_TYPE", "OLLAMA_KV_CACHE_TYPE"), parse_choice("f16", "f32"), _DEFAULT_MODEL.cache_type,
+            "Type of cached keys and values: `f16` or `f32`.", "TYPE"),
+    Setting("max_sequences", ("CAMELID_MAX_SEQUENCES", "OLLAMA_NUM_PARALLEL"), parse_count, _DEFAULT_MODEL.max_sequences,
+            "Most answers computed at the same time.", "N"),
+    Setting("max_waiting", ("CAMELID_MAX_WAITING", "OLLAMA_MAX_QUEUE"), parse_count, _DEFAULT_MODEL.max_waiting,
+            "Most requests that wait for their turn; one more is told to come back later (503).", "N"),
+    Setting("prefill_chunk", ("CAMELID_PREFILL_CHUNK",), parse_count, _DEFAULT_MODEL.prefill_chunk,
+            "Most tokens computed in one step. Smaller keeps running answers smoother while a long prompt is read.", "N"),
+    Setting("host", ("CAMELID_HOST", "OLLAMA_HOST"), parse_host, _DEFAULT_SERVER.host,
+            "Address to listen on. Anything wider than this machine needs an API key.", "ADDRESS"),
+    Setting("port", ("CAMELID_PORT",), parse_port, _DEFAULT_SERVER.port,
+            "Port to listen on; 0 takes a free one. The default is the one Ollama's clients look for.", "N"),
+    Setting("api_key", ("CAMELID_API_KEY",), parse_keys, _DEFAULT_SERVER.api_key,
+            "Keys that requests must carry as `Authorization: Bearer KEY`, separated by commas. Default: none on loopback.", "KEYS"),
+    Setting("insecure_no_key", ("CAMELID_INSECURE_NO_KEY",), parse_bool, _DEFAULT_SERVER.insecure_no_key,
+            "Serve beyond this machine without a key. Everyone who reaches the port can use the server.", ""),
+    Setting("drain_seconds", ("CAMELID_DRAIN_SECONDS",), parse_seconds, _DEFAULT_SERVER.drain_seconds,
+            "How long running answers may take to finish after SIGTERM.", "SECONDS"),
+    Setting("log_level", ("CAMELID_LOG_LEVEL",), parse_choice("debug", "info", "warning", "error"), _DEFAULT_LOG.log_level,
+            "Least severe messages that are logged.", "LEVEL"),
+    Setting("log_json", ("CAMELID_LOG_JSON",), parse_bool, _DEFAULT_LOG.log_json,
+            "Log JSON objects, one per line.", ""),
+)
+# fmt: on
+
+
+def settings_file(environment: Mapping[str, str]) -> Path:
+    """Return where the settings file is looked for: CAMELID_CONFIG, else camelid/config.toml in the user's configuration folder."""
+    if "CAMELID_CONFIG" in environment:
+        return Path(environment["CAMELID_CONFIG"])
+    base = environment.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
+    return Path(base) / "camelid" / "config.toml"
+
+
+def read_settings(flags: Mapping[str, Any] | None = None, environment: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return every setting's effective value by name.
+
+    `flags` holds what was given explicitly (None counts as not given). Raises InvalidSetting, naming where the value came from.
+    """
+    environment = os.environ if environment is None else environment
+    file = settings_file(environment)
+    from_file = _read_file(file)
+    return {setting.name: _resolve(setting, flags or {}, environment, from_file, file) for setting in SETTINGS}
+
+
+def group(kind: type[_Group], values: Mapping[str, Any]) -> _Group:
+    """Return the settings of one group (ModelSettings, ServerSettings, LogSettings) out of all."""
+    return kind(**{name: values[name] for name in kind.__dataclass_fields__})  # type: ignore[attr-defined]
+
+
+def _resolve(
+    setting: Setting, flags: Mapping[str, Any], environment: Mapping[str, str], from_file: Mapping[str, Any], file: Path
+) -> Any:
+    given = flags.get(setting.name)
+    if given is not None:
+        return _parse(setting, given, f"flag {setting.flag}")
+    for variable in setting.variables:
+        if environment.get(variable, "") != "":
+            return _parse(setting, environment[variable], f"variable {variable}")
+    if setting.name == "port" and ":" in environment.get("OLLAMA_HOST", "").split("://")[-1]:
+        return _parse(setting, environment["OLLAMA_HOST"].rstrip("/").rsplit(":", 1)[-1], "variable OLLAMA_HOST")
+    if setting.name in from_file:
+        return _parse(setting, from_file[setting.name], f"{file}")
+    return setting.default
+
+
+def _parse(setting: Setting, value: Any, source: str) -> Any:
+    """Parse what a flag, a variable or the file gave; every source goes through the same parser."""
+    if isinstance(value, (list, tuple)):
+        value = ",".join(str(item) for item in value)
+    try:
+        return setting.parse(str(value))
+    except ValueError as error:
+        raise InvalidSetting(
+            f"{setting.name} from {source} is {value!r}: {error}", hint=f"{setting.flag}: {setting.meaning}"
+        ) from error
+
+
+def _read_file(file: Path) -> dict[str, Any]:
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InvalidSetting(f"{file} cannot be read: {error}") from error
+    unknown = sorted(set(content) - {setting.name for setting in SETTINGS})
+    if unknown:
+        known = ", ".join(setting.name for setting in SETTINGS)
+        raise InvalidSetting(f"{file} has the unknown setting {unknown[0]!r}", hint=f"known settings: {known}")
+    return content
