@@ -1,6 +1,9 @@
-"""Every setting, in one table: name, variables, default, meaning. A flag wins over a variable, over the settings file, over the default.
+"""Every setting, in one table:
 
-Read once, at a door (the command, `camelid.load`), and handed down as small frozen values: no room asks the environment itself.
+name, variables, default, meaning. A flag wins over a variable, over the settings file, over the default.
+
+Read once, at a door (the command, `camelid.load`), and handed down as small frozen values: no room asks the
+environment itself.
 The same table makes the flags of the command and the reference page, so the three cannot drift apart.
 """
 
@@ -22,7 +25,10 @@ BYTE_UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10*
 
 @dataclass(frozen=True)
 class Setting:
-    """One row of the table. `variables` are looked up in order: ours first, then the ones that users of other tools already have set."""
+    """One row of the table.
+
+    `variables` are looked up in order: ours first, then the ones that users of other tools already have set.
+    """
 
     name: str
     variables: tuple[str, ...]
@@ -125,7 +131,10 @@ def parse_bool(text: str) -> bool:
 
 
 def parse_host(text: str) -> str:
-    """Parse an address to listen on. A scheme and a port, which Ollama's variable may have, are cut off (the port is read on its own)."""
+    """Parse an address to listen on.
+
+    A scheme and a port, which Ollama's variable may have, are cut off (the port is read on its own).
+    """
     host = text.split("://", 1)[-1].rstrip("/")
     if host.startswith("["):
         return host[1 : host.index("]")]
@@ -145,56 +154,152 @@ def parse_choice(*choices: str) -> Callable[[str], str]:
 
 _DEFAULT_MODEL, _DEFAULT_SERVER, _DEFAULT_LOG = ModelSettings(), ServerSettings(), LogSettings()
 
-# fmt: off
 SETTINGS: tuple[Setting, ...] = (
-    Setting("device", ("CAMELID_DEVICE",), parse_choice("auto", "cpu", "reference"), _DEFAULT_MODEL.device,
-            "Where to compute: `auto`, `cpu`, or `reference` (numpy, slow, for checking).", "NAME"),
-    Setting("threads", ("CAMELID_THREADS", "OLLAMA_NUM_THREADS"), parse_count, None,
-            "Compute threads. Default: the cores this process may use, from its affinity and its container's limit.", "N"),
-    Setting("cpu_isa", ("CAMELID_CPU_ISA",), str, None,
-            "Force an instruction set (portable, avx2, avx512, avx512vnni). Default: the best one of the machine.", "NAME"),
-    Setting("context_length", ("CAMELID_CONTEXT_LENGTH", "OLLAMA_CONTEXT_LENGTH"), parse_count, None,
-            "Most tokens of prompt and answer together. Default: what the model was trained for, as far as memory allows.", "N"),
-    Setting("cache_memory", ("CAMELID_CACHE_MEMORY",), parse_bytes, None,
-            "Memory for keys and values of all sequences. Default: a quarter of what is free after the weights, at most what can be used.", "SIZE"),
-    Setting("cache_type", ("CAMELID_CACHE_TYPE", "OLLAMA_KV_CACHE_TYPE"), parse_choice("f16", "f32"), _DEFAULT_MODEL.cache_type,
-            "Type of cached keys and values: `f16` or `f32`.", "TYPE"),
-    Setting("max_sequences", ("CAMELID_MAX_SEQUENCES", "OLLAMA_NUM_PARALLEL"), parse_count, _DEFAULT_MODEL.max_sequences,
-            "Most answers computed at the same time.", "N"),
-    Setting("max_waiting", ("CAMELID_MAX_WAITING", "OLLAMA_MAX_QUEUE"), parse_count, _DEFAULT_MODEL.max_waiting,
-            "Most requests that wait for their turn; one more is told to come back later (503).", "N"),
-    Setting("prefill_chunk", ("CAMELID_PREFILL_CHUNK",), parse_count, _DEFAULT_MODEL.prefill_chunk,
-            "Most tokens computed in one step. Smaller keeps running answers smoother while a long prompt is read.", "N"),
-    Setting("host", ("CAMELID_HOST", "OLLAMA_HOST"), parse_host, _DEFAULT_SERVER.host,
-            "Address to listen on. Anything wider than this machine needs an API key.", "ADDRESS"),
-    Setting("port", ("CAMELID_PORT",), parse_port, _DEFAULT_SERVER.port,
-            "Port to listen on; 0 takes a free one. The default is the one Ollama's clients look for.", "N"),
-    Setting("api_key", ("CAMELID_API_KEY",), parse_keys, _DEFAULT_SERVER.api_key,
-            "Keys that requests must carry as `Authorization: Bearer KEY`, separated by commas. Default: none on loopback.", "KEYS"),
-    Setting("insecure_no_key", ("CAMELID_INSECURE_NO_KEY",), parse_bool, _DEFAULT_SERVER.insecure_no_key,
-            "Serve beyond this machine without a key. Everyone who reaches the port can use the server.", ""),
-    Setting("drain_seconds", ("CAMELID_DRAIN_SECONDS",), parse_seconds, _DEFAULT_SERVER.drain_seconds,
-            "How long running answers may take to finish after SIGTERM.", "SECONDS"),
-    Setting("log_level", ("CAMELID_LOG_LEVEL",), parse_choice("debug", "info", "warning", "error"), _DEFAULT_LOG.log_level,
-            "Least severe messages that are logged.", "LEVEL"),
-    Setting("log_json", ("CAMELID_LOG_JSON",), parse_bool, _DEFAULT_LOG.log_json,
-            "Log JSON objects, one per line.", ""),
+    Setting(
+        "device",
+        ("CAMELID_DEVICE",),
+        parse_choice("auto", "cpu", "reference"),
+        _DEFAULT_MODEL.device,
+        "Where to compute: `auto`, `cpu`, or `reference` (numpy, slow, for checking).",
+        "NAME",
+    ),
+    Setting(
+        "threads",
+        ("CAMELID_THREADS", "OLLAMA_NUM_THREADS"),
+        parse_count,
+        None,
+        "Compute threads. Default: the cores this process may use, from its affinity and its container's limit.",
+        "N",
+    ),
+    Setting(
+        "cpu_isa",
+        ("CAMELID_CPU_ISA",),
+        str,
+        None,
+        "Force an instruction set (portable, avx2, avx512, avx512vnni). Default: the best one of the machine.",
+        "NAME",
+    ),
+    Setting(
+        "context_length",
+        ("CAMELID_CONTEXT_LENGTH", "OLLAMA_CONTEXT_LENGTH"),
+        parse_count,
+        None,
+        "Most tokens of prompt and answer together. Default: what the model was trained for, as far as memory allows.",
+        "N",
+    ),
+    Setting(
+        "cache_memory",
+        ("CAMELID_CACHE_MEMORY",),
+        parse_bytes,
+        None,
+        "Memory for keys and values of all sequences. Default: a quarter of what is free after the weights, "
+        "at most what can be used.",
+        "SIZE",
+    ),
+    Setting(
+        "cache_type",
+        ("CAMELID_CACHE_TYPE", "OLLAMA_KV_CACHE_TYPE"),
+        parse_choice("f16", "f32"),
+        _DEFAULT_MODEL.cache_type,
+        "Type of cached keys and values: `f16` or `f32`.",
+        "TYPE",
+    ),
+    Setting(
+        "max_sequences",
+        ("CAMELID_MAX_SEQUENCES", "OLLAMA_NUM_PARALLEL"),
+        parse_count,
+        _DEFAULT_MODEL.max_sequences,
+        "Most answers computed at the same time.",
+        "N",
+    ),
+    Setting(
+        "max_waiting",
+        ("CAMELID_MAX_WAITING", "OLLAMA_MAX_QUEUE"),
+        parse_count,
+        _DEFAULT_MODEL.max_waiting,
+        "Most requests that wait for their turn; one more is told to come back later (503).",
+        "N",
+    ),
+    Setting(
+        "prefill_chunk",
+        ("CAMELID_PREFILL_CHUNK",),
+        parse_count,
+        _DEFAULT_MODEL.prefill_chunk,
+        "Most tokens computed in one step. Smaller keeps running answers smoother while a long prompt is read.",
+        "N",
+    ),
+    Setting(
+        "host",
+        ("CAMELID_HOST", "OLLAMA_HOST"),
+        parse_host,
+        _DEFAULT_SERVER.host,
+        "Address to listen on. Anything wider than this machine needs an API key.",
+        "ADDRESS",
+    ),
+    Setting(
+        "port",
+        ("CAMELID_PORT",),
+        parse_port,
+        _DEFAULT_SERVER.port,
+        "Port to listen on; 0 takes a free one. The default is the one Ollama's clients look for.",
+        "N",
+    ),
+    Setting(
+        "api_key",
+        ("CAMELID_API_KEY",),
+        parse_keys,
+        _DEFAULT_SERVER.api_key,
+        "Keys that requests must carry as `Authorization: Bearer KEY`, separated by commas. Default: none on loopback.",
+        "KEYS",
+    ),
+    Setting(
+        "insecure_no_key",
+        ("CAMELID_INSECURE_NO_KEY",),
+        parse_bool,
+        _DEFAULT_SERVER.insecure_no_key,
+        "Serve beyond this machine without a key. Everyone who reaches the port can use the server.",
+        "",
+    ),
+    Setting(
+        "drain_seconds",
+        ("CAMELID_DRAIN_SECONDS",),
+        parse_seconds,
+        _DEFAULT_SERVER.drain_seconds,
+        "How long running answers may take to finish after SIGTERM.",
+        "SECONDS",
+    ),
+    Setting(
+        "log_level",
+        ("CAMELID_LOG_LEVEL",),
+        parse_choice("debug", "info", "warning", "error"),
+        _DEFAULT_LOG.log_level,
+        "Least severe messages that are logged.",
+        "LEVEL",
+    ),
+    Setting(
+        "log_json", ("CAMELID_LOG_JSON",), parse_bool, _DEFAULT_LOG.log_json, "Log JSON objects, one per line.", ""
+    ),
 )
-# fmt: on
 
 
 def settings_file(environment: Mapping[str, str]) -> Path:
-    """Return where the settings file is looked for: CAMELID_CONFIG, else camelid/config.toml in the user's configuration folder."""
+    """Return where the settings file is looked for:
+
+    CAMELID_CONFIG, else camelid/config.toml in the user's configuration folder.
+    """
     if "CAMELID_CONFIG" in environment:
         return Path(environment["CAMELID_CONFIG"])
     base = environment.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
     return Path(base) / "camelid" / "config.toml"
 
 
-def read_settings(flags: Mapping[str, Any] | None = None, environment: Mapping[str, str] | None = None) -> dict[str, Any]:
+def read_settings(
+    flags: Mapping[str, Any] | None = None, environment: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Return every setting's effective value by name.
 
-    `flags` holds what was given explicitly (None counts as not given). Raises InvalidSetting, naming where the value came from.
+    `flags` holds what was given explicitly (None counts as not given). Raises InvalidSetting, naming where the
+    value came from.
     """
     environment = os.environ if environment is None else environment
     file = settings_file(environment)

@@ -1,6 +1,7 @@
 """The words that all rooms share: messages, tools, sampling, requests, events.
 
-Plain frozen values, no behaviour beyond checking themselves. Every dialect turns its own JSON into these, everything below speaks only these.
+Plain frozen values, no behaviour beyond checking themselves. Every dialect turns its own JSON into these, everything
+below speaks only these.
 A value that exists is valid: the checks run when it is made, and nothing checks again.
 """
 
@@ -22,6 +23,16 @@ MAX_STOP_LENGTH = 256  # characters
 MAX_LOGIT_BIAS = 1024  # entries
 
 Role = Literal["system", "user", "assistant", "tool"]
+
+
+def _check_range(name: str, value: float, low: float, high: float) -> None:
+    if not (math.isfinite(value) and low <= value <= high):
+        raise InvalidRequest(f"{name} must be {low:g}–{high:g}, got {value!r}", field=name)
+
+
+def _check_count(name: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise InvalidRequest(f"{name} must be {low}–{high}, got {value!r}", field=name)
 
 
 @dataclass(frozen=True)
@@ -57,9 +68,12 @@ class Message:
 class Sampling:
     """How the next token is drawn. The defaults leave the model's distribution as it is.
 
-    Applied in this order: logit_bias, repetition, presence and frequency penalties, temperature, top_k, typical_p, top_p, min_p.
-    `temperature` 0 takes the most likely token (ties: the lowest id). `top_k` 0, `top_p` 1, `min_p` 0, `typical_p` 1 switch a filter off.
-    `repetition_penalty` counts prompt and answer (as Transformers does), presence and frequency the answer only (as OpenAI does);
+    Applied in this order: logit_bias, repetition, presence and frequency penalties, temperature, top_k,
+    typical_p, top_p, min_p.
+    `temperature` 0 takes the most likely token (ties: the lowest id). `top_k` 0, `top_p` 1, `min_p` 0,
+    `typical_p` 1 switch a filter off.
+    `repetition_penalty` counts prompt and answer (as Transformers does), presence and frequency the answer only
+    (as OpenAI does);
     all three look back over the last `penalty_window` tokens, everything if it is None.
     The draw at a position depends on (seed, choice, position) and the logits, and on nothing else.
     """
@@ -98,7 +112,10 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Stopping:
-    """When an answer ends. `max_tokens` None means: when the context is full. Stop strings are not part of the answer."""
+    """When an answer ends.
+
+    `max_tokens` None means: when the context is full. Stop strings are not part of the answer.
+    """
 
     max_tokens: int | None = None
     min_tokens: int = 0
@@ -114,7 +131,9 @@ class Stopping:
                 f"min_tokens must be at most max_tokens ({self.max_tokens}), got {self.min_tokens}", field="min_tokens"
             )
         if len(self.stop) > MAX_STOP_STRINGS:
-            raise InvalidRequest(f"stop must have at most {MAX_STOP_STRINGS} strings, got {len(self.stop)}", field="stop")
+            raise InvalidRequest(
+                f"stop must have at most {MAX_STOP_STRINGS} strings, got {len(self.stop)}", field="stop"
+            )
         for text in self.stop:
             if not 1 <= len(text) <= MAX_STOP_LENGTH:
                 raise InvalidRequest(
@@ -124,7 +143,10 @@ class Stopping:
 
 @dataclass(frozen=True)
 class Generation:
-    """What every request for text has in common. `top_logprobs` None asks for no log-probabilities, 0 for the chosen token's only."""
+    """What every request for text has in common.
+
+    `top_logprobs` None asks for no log-probabilities, 0 for the chosen token's only.
+    """
 
     sampling: Sampling = Sampling()
     stopping: Stopping = Stopping()
@@ -193,7 +215,10 @@ class Started:
 
 @dataclass(frozen=True)
 class Text:
-    """A piece of the answer `choice`, never half a character. `scores` belong to the tokens that became text since the last event."""
+    """A piece of the answer `choice`, never half a character.
+
+    `scores` belong to the tokens that became text since the last event.
+    """
 
     text: str
     choice: int = 0
@@ -228,13 +253,3 @@ class Finished:
 
 
 Event = Started | Text | Reasoning | ToolCalled | Finished
-
-
-def _check_range(name: str, value: float, low: float, high: float) -> None:
-    if not (math.isfinite(value) and low <= value <= high):
-        raise InvalidRequest(f"{name} must be {low:g}–{high:g}, got {value!r}", field=name)
-
-
-def _check_count(name: str, value: int, low: int, high: int) -> None:
-    if not low <= value <= high:
-        raise InvalidRequest(f"{name} must be {low}–{high}, got {value!r}", field=name)
