@@ -1,0 +1,82 @@
+"""`camelid run`: one answer to a prompt from the command line or a pipe, or a chat at the console."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Coroutine
+from typing import Any
+
+import click
+
+from camelid.cli.answer import Answer, print_answer, statistics
+from camelid.cli.conversation import Conversation
+from camelid.cli.options import setting_options
+from camelid.cli.parameters import PARAMETERS, parameter_options
+from camelid.errors import InvalidRequest
+from camelid.settings import LogSettings, ModelSettings, group, read_settings
+
+
+@click.command("run")
+@click.argument("model", default="cria")
+@click.argument("prompt", nargs=-1)
+@click.option("--system", default="", help="What the model is told before the conversation.")
+@click.option("--verbose", "-v", is_flag=True, help="Say how many tokens it took, and how fast they were.")
+@parameter_options
+@setting_options(ModelSettings, LogSettings)
+def command(model: str, prompt: tuple[str, ...], system: str, verbose: bool, **flags: str | None) -> None:
+    """Ask MODEL once, or chat with it.
+
+    With a PROMPT, or with text piped in, print one answer and leave. Piped text comes before the PROMPT. Without
+    either,
+    start a chat.
+    """
+    given = {
+        name: PARAMETERS[name].read(text) for name, text in flags.items() if name in PARAMETERS and text is not None
+    }
+    settings = read_settings({name: value for name, value in flags.items() if name not in PARAMETERS})
+    question = read_question(prompt)
+    _run(_ask_or_chat(model, question, system, given, settings, verbose))
+
+
+def read_question(prompt: tuple[str, ...]) -> str | None:
+    """Return what to ask: the piped text and the words of the command line. None means: start a chat."""
+    words = " ".join(prompt)
+    if sys.stdin is None or sys.stdin.isatty():
+        return words or None
+    piped = sys.stdin.buffer.read().decode("utf-8", errors="replace").strip("\n")
+    question = "\n\n".join(part for part in (piped, words) if part)
+    if not question:
+        raise InvalidRequest("there is no prompt", hint='give one: camelid run cria "What is 17 + 25?"')
+    return question
+
+
+def _run(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Run to the end; SIGINT outside an answer leaves through asyncio's own handler as KeyboardInterrupt."""
+    asyncio.run(coroutine)
+
+
+async def _ask_or_chat(
+    model: str, question: str | None, system: str, given: dict[str, object], settings: dict[str, Any], verbose: bool
+) -> None:
+    from camelid.cli.logs import configure_logs
+    from camelid.cli.progress import loading
+    from camelid.runtime.runtime import Runtime
+
+    configure_logs(group(LogSettings, settings), quiet=not verbose)
+    runtime = Runtime(group(ModelSettings, settings), in_process=True)
+    try:
+        with loading(model):
+            loaded = await runtime.load(model)
+        conversation = Conversation(model, loaded.sampling, system, given)
+        if question is None:
+            from camelid.cli.console import Console
+
+            await Console(runtime, conversation, verbose).chat()
+        else:
+            answer = Answer()
+            await print_answer(runtime.chat(conversation.ask(question)), answer)
+            if verbose:
+                click.echo(statistics(answer), err=True)
+    finally:
+        await runtime.close()

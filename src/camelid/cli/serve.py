@@ -1,0 +1,25 @@
+"""`camelid serve`: one model behind HTTP."""
+
+from __future__ import annotations
+
+import click
+
+from camelid.cli.options import setting_options
+from camelid.settings import LogSettings, ModelSettings, ServerSettings, group, read_settings
+
+
+@click.command("serve")
+@click.argument("model", default="cria")
+@setting_options(ServerSettings, ModelSettings, LogSettings)
+def command(model: str, **flags: str | None) -> None:
+    """Serve MODEL with OpenAI's API, until SIGTERM or Ctrl-C.
+
+    Without a key, only this machine may ask. Running answers are finished before the server leaves.
+    """
+    settings = read_settings(flags)
+    from camelid.cli.logs import configure_logs
+    from camelid.runtime.runtime import Runtime
+    from camelid.server.app import serve
+
+    configure_logs(group(LogSettings, settings))
+    serve(Runtime(group(ModelSettings, settings)), group(ServerSettings, settings), model)
