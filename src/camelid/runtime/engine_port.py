@@ -1,0 +1,114 @@
+"""What the rest of the runtime sees of an engine, wherever it runs: in a supervised process, or in a thread of this one.
+
+`Streams` is the half that both share: the open requests, and the tokens that wait to be taken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from camelid.engine.request import GenerateRequest, Token
+from camelid.errors import CamelidError, Overloaded
+
+from .frames import Abort, Accepted, Command, Failed, Report, Stepped, Submit
+from .journal import Entry, Journal
+
+
+@dataclass(frozen=True)
+class EngineHealth:
+    """How an engine is. `is_fresh`: it runs, and its last sign of life is recent. `num_restarts` counts engines that died."""
+
+    is_started: bool
+    is_fresh: bool
+    num_open: int
+    num_restarts: int = 0
+
+
+class EnginePort(Protocol):
+    """An engine that requests can be put to, from one asyncio loop."""
+
+    def generate(self, request: GenerateRequest) -> AsyncGenerator[Token, None]:
+        """Yield the tokens of all choices until each has its last one.
+
+        Closing the iterator forgets the request and frees what it holds within one step. Raises Overloaded, Unavailable, RequestsFailed.
+        """
+
+    def stats(self) -> Mapping[str, float]:
+        """Return the engine's counts and levels by name, as of its last report."""
+
+    def health(self) -> EngineHealth:
+        """Say how the engine is."""
+
+    async def close(self) -> None:
+        """Stop the engine. Open requests end with Unavailable."""
+
+
+@dataclass(frozen=True)
+class _Stream:
+    """One open request and what has arrived for it: tokens, or the error that ends it."""
+
+    entry: Entry
+    arrived: asyncio.Queue[Token | CamelidError]
+
+
+class Streams:
+    """The open requests of one engine. `send` puts a command to it."""
+
+    def __init__(self, send: Callable[[Command], None], max_open: int) -> None:
+        self.journal = Journal()
+        self.stats: Mapping[str, float] = {}
+        self._send = send
+        self._max_open = max_open
+        self._streams: dict[str, _Stream] = {}
+
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[Token, None]:
+        """Put a request to the engine and yield its tokens (see `EnginePort.generate`)."""
+        if len(self.journal) >= self._max_open:
+            raise Overloaded(f"{len(self.journal)} requests are open, which is the most", retry_after_s=1.0)
+        stream = self._streams[request.id] = _Stream(self.journal.open(request), asyncio.Queue())
+        try:
+            self._send(Submit(request))
+            while not (stream.entry.is_complete and stream.arrived.empty()):
+                item = await stream.arrived.get()
+                if isinstance(item, CamelidError):
+                    raise item
+                yield item
+        finally:
+            del self._streams[request.id]
+            if self.journal.get(request.id) is not None:
+                self.journal.close(request.id)
+                self._send(Abort(request.id))
+
+    def take(self, report: Report) -> None:
+        """Take a report of the engine in. Raises ProtocolError when it contradicts what was reported before."""
+        if isinstance(report, Stepped):
+            self.stats = report.stats
+            for token in report.tokens:
+                self._take_token(token)
+        elif isinstance(report, Accepted):
+            entry = self.journal.get(report.request_id)
+            if entry is not None:
+                entry.was_admitted = True
+        elif isinstance(report, Failed):
+            self.fail([report.request_id], report.failure.error())
+
+    def fail(self, request_ids: Iterable[str], error: CamelidError) -> None:
+        """End requests with `error`; ids that are not open are ignored."""
+        for request_id in request_ids:
+            if self.journal.get(request_id) is not None:
+                self.journal.close(request_id)
+                self._streams[request_id].arrived.put_nowait(error)
+
+    def fail_all(self, error: CamelidError) -> None:
+        """End all open requests with `error`."""
+        self.fail([entry.request.id for entry in self.journal], error)
+
+    def _take_token(self, token: Token) -> None:
+        entry = self.journal.get(token.request_id)
+        if entry is not None and entry.accept(token):
+            self._streams[token.request_id].arrived.put_nowait(token)
+            if entry.is_complete:
+                self.journal.close(token.request_id)

@@ -1,0 +1,117 @@
+"""The loop of an engine: obey what came in, make one step, report it. The same in the engine process and in the engine thread.
+
+It speaks ids only: no text, no files. The line it is given may be a socket or a queue.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Mapping
+from typing import Protocol
+
+from camelid.engine.request import GenerateRequest, Token
+from camelid.errors import CamelidError, Overloaded, RequestsFailed
+
+from .failure import Failure
+from .frames import Abort, Accepted, Command, Failed, Idle, Report, Stepped, Submit
+
+IDLE_REPORT_S = 1.0  # an idle engine says so this often: the front's health follows within two of them
+
+
+class Steppable(Protocol):
+    """What the loop needs of an engine."""
+
+    def submit(self, request: GenerateRequest) -> None:
+        """Take a request in. Raises Overloaded when the queue is full."""
+
+    def abort(self, request_id: str) -> None:
+        """Forget a request; unknown ids are ignored."""
+
+    def step(self) -> list[Token]:
+        """Make one step. Raises RequestsFailed for requests that it gave up."""
+
+    def has_work(self) -> bool:
+        """True while a request is not complete."""
+
+    def stats(self) -> Mapping[str, float]:
+        """Return counts and levels by name."""
+
+
+class LineClosed(Exception):
+    """The other end of a line is gone: the loop ends."""
+
+
+class Line(Protocol):
+    """A line to whoever asks."""
+
+    def receive(self, timeout_s: float) -> list[Command]:
+        """Return what has come, waiting up to `timeout_s` for the first. Raises LineClosed."""
+
+    def send(self, report: Report) -> None:
+        """Send one report. Raises LineClosed."""
+
+
+class EngineLoop:
+    """An engine and the line that it serves."""
+
+    def __init__(self, engine: Steppable, line: Line) -> None:
+        self._engine = engine
+        self._line = line
+        self._returning: deque[GenerateRequest] = deque()  # admitted before, by an engine that died: they wait, and are never refused
+        self._steps = 0
+
+    def run(self) -> None:
+        """Serve until the line closes."""
+        try:
+            while True:
+                self._turn()
+        except LineClosed:
+            return
+
+    def _turn(self) -> None:
+        for command in self._line.receive(0.0 if self._engine.has_work() else IDLE_REPORT_S):
+            self._obey(command)
+        self._readmit()
+        if self._engine.has_work():
+            self._step()
+        else:
+            self._line.send(Idle(self._steps, dict(self._engine.stats())))
+
+    def _obey(self, command: Command) -> None:
+        if isinstance(command, Submit) and command.was_admitted:
+            self._returning.append(command.request)
+        elif isinstance(command, Submit):
+            self._submit(command.request)
+        elif isinstance(command, Abort):
+            self._returning = deque(request for request in self._returning if request.id != command.request_id)
+            self._engine.abort(command.request_id)
+
+    def _submit(self, request: GenerateRequest) -> None:
+        try:
+            self._engine.submit(request)
+        except CamelidError as error:
+            self._line.send(Failed(request.id, Failure.of(error)))
+        else:
+            self._line.send(Accepted(request.id))
+
+    def _readmit(self) -> None:
+        while self._returning:
+            try:
+                self._engine.submit(self._returning[0])
+            except Overloaded:
+                return  # there is work then, and a later turn finds room
+            except CamelidError as error:
+                self._line.send(Failed(self._returning[0].id, Failure.of(error)))
+            self._returning.popleft()
+
+    def _step(self) -> None:
+        start = time.monotonic()
+        tokens: list[Token] = []
+        try:
+            tokens = self._engine.step()
+        except RequestsFailed as error:
+            for request_id in error.request_ids:
+                self._line.send(Failed(request_id, Failure.of(error)))
+        self._steps += 1
+        self._line.send(Stepped(self._steps, time.monotonic() - start, tokens, dict(self._engine.stats())))

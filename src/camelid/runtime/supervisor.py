@@ -1,0 +1,256 @@
+"""The owner of an engine process: starts it, watches it, and when it dies starts another that goes on where it stopped.
+
+Callers notice a pause and nothing else: the journal has every open request with its ids so far, and sampling is keyed by position. There are two
+ends to that patience. A request that is alone in the engine when it dies, for the third time without a token for that request, is failed
+alone. Engines that die `max_deaths` times without a single token in between end all open requests; a later request tries again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from camelid.engine.request import GenerateRequest, Token
+from camelid.errors import CamelidError, ProtocolError, RequestsFailed, Unavailable
+
+from .engine_port import EngineHealth, Streams
+from .engine_process import WORKER, EngineProcess
+from .frames import Abort, Command, Idle, Load, Loading, Logged, Ready, Report, Stepped, Submit
+from .journal import Entry
+from .watchdog import Patience, StepClock
+
+SUSPECT_DEATHS = 2  # deaths without a token in between after which a request is tried alone
+FATAL_DEATHS = 3  # the last of them alone in the engine: then it was this request
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Endurance:
+    """How long it is tried. `max_deaths` counts engines that died in a row without a token from any of them."""
+
+    patience: Patience = Patience()
+    look_s: float = 0.5  # the watchdog's pace
+    max_deaths: int = 5
+    first_pause_s: float = 0.1  # before the second restart in a row; doubles from there. The first restart does not wait.
+    longest_pause_s: float = 5.0
+    rest_s: float = 10.0  # after the engine was given up, how long requests are refused before one may try again
+
+
+class SupervisedEngine:
+    """An `EnginePort` over an engine process that is replaced when it dies. All methods belong to one asyncio loop."""
+
+    def __init__(
+        self,
+        load: Load,
+        *,
+        endurance: Endurance = Endurance(),
+        command: Sequence[str] = WORKER,
+        say: Callable[[str], None] = lambda stage: None,
+    ) -> None:
+        settings = load.settings
+        self._load = load
+        self._endurance = endurance
+        self._command = command
+        self._say = say
+        self._streams = Streams(self._obey, max_open=settings.max_sequences + settings.max_waiting)
+        self._in_engine: set[str] = set()
+        self._process: EngineProcess | None = None
+        self._clock: StepClock | None = None  # set while the engine runs
+        self._deaths = 0  # in a row
+        self._restarts = 0
+        self._given_up_at: float | None = None
+        self._wanted = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self.backend = ""
+
+    async def start(self) -> None:
+        """Start the first engine and load the model. Raises what loading raises (FormatError, OutOfMemory, …), and Unavailable."""
+        process = await self._start_process()
+        self._task = asyncio.create_task(self._keep_running(process), name="engine supervisor")
+
+    def generate(self, request: GenerateRequest) -> AsyncGenerator[Token, None]:
+        """Yield the tokens of a request (see `EnginePort`), over as many engines as it takes."""
+        return self._streams.generate(request)
+
+    def stats(self) -> Mapping[str, float]:
+        """Return the engine's last numbers."""
+        return self._streams.stats
+
+    @property
+    def pid(self) -> int | None:
+        """The engine process's number while there is one."""
+        return self._process.pid if self._process else None
+
+    def health(self) -> EngineHealth:
+        """Say how the engine is. It is fresh until half of the time has passed after which the watchdog would kill it."""
+        clock = self._clock
+        is_fresh = clock is not None and clock.silence_s(time.monotonic()) < clock.limit_s / 2
+        return EngineHealth(self._task is not None, is_fresh, len(self._streams.journal), self._restarts)
+
+    async def close(self) -> None:
+        """End the engine process and every open request."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+        self._streams.fail_all(Unavailable("the model was unloaded"))
+
+    # Requests in and out of the engine
+
+    def _obey(self, command: Command) -> None:
+        """Do what a stream asks for: now, or, for a request, when an engine is ready."""
+        if isinstance(command, Submit) and self._given_up_at is not None:
+            rested_s = time.monotonic() - self._given_up_at
+            if rested_s < self._endurance.rest_s:
+                raise Unavailable("the engine stopped too often", hint="see the log for its messages, and try again later")
+            self._wanted.set()
+        if isinstance(command, Abort) and command.request_id in self._in_engine:
+            self._withdraw([command.request_id])
+        self._distribute()
+
+    def _distribute(self) -> None:
+        """Put into the engine what may run now. Suspects run one at a time and alone, everything else waits for them."""
+        process = self._process
+        if self._clock is None or process is None:
+            return
+        entries = list(self._streams.journal)
+        suspects = [entry for entry in entries if entry.deaths >= SUSPECT_DEATHS]
+        allowed = suspects[:1] or entries
+        allowed_ids = {entry.request.id for entry in allowed}
+        self._withdraw(self._in_engine - allowed_ids)
+        if not self._in_engine:
+            self._clock.signed(time.monotonic())  # nothing was expected of it until now
+        for entry in allowed:
+            if entry.request.id not in self._in_engine:
+                self._in_engine.add(entry.request.id)
+                process.send(Submit(entry.resumed(), entry.was_admitted))
+
+    def _withdraw(self, request_ids: Iterable[str]) -> None:
+        for request_id in list(request_ids):
+            self._in_engine.discard(request_id)
+            if self._process is not None:
+                self._process.send(Abort(request_id))
+
+    # The life of engines
+
+    async def _keep_running(self, process: EngineProcess) -> None:
+        """Listen to one engine after the other."""
+        try:
+            while True:
+                await self._listen(process)
+                self._blame(await process.end())
+                process = await self._replace()
+        finally:
+            await self._stop(process)
+
+    async def _listen(self, process: EngineProcess) -> None:
+        """Take reports until the engine is dead, by itself or by the watchdog."""
+        watchdog = asyncio.create_task(self._watch(process), name="engine watchdog")
+        try:
+            self._distribute()
+            async for report in process.reports():
+                self._take(report)
+        except ProtocolError as error:
+            _log.error("the engine process is stopped: %s", error)
+            process.kill()
+        finally:
+            watchdog.cancel()
+            self._clock = None
+
+    def _take(self, report: Report) -> None:
+        now = time.monotonic()
+        is_on_trial = any(entry.deaths >= SUSPECT_DEATHS for entry in self._streams.journal)
+        self._streams.take(report)
+        self._in_engine = {request_id for request_id in self._in_engine if self._streams.journal.get(request_id)}
+        assert self._clock is not None  # set while reports are taken
+        if isinstance(report, Stepped):
+            self._clock.stepped(report.seconds, now)
+            if report.tokens:
+                self._deaths = 0
+        elif isinstance(report, Logged):
+            logging.getLogger(report.logger).log(report.level, "%s", report.message)
+        elif not (isinstance(report, Idle) and self._in_engine):  # idle with work in hand is no sign of life
+            self._clock.signed(now)
+        if is_on_trial:
+            self._distribute()
+
+    async def _watch(self, process: EngineProcess) -> None:
+        """Kill an engine that is silent for too long; the listener then sees it dead."""
+        pace_s = self._endurance.look_s
+        while True:
+            await asyncio.sleep(pace_s)
+            clock = self._clock
+            if clock is not None and clock.is_silent_too_long(time.monotonic(), pace_s):
+                _log.error("the engine made no step for %.1f s and is stopped", clock.silence_s(time.monotonic()))
+                await process.dump_stacks_and_kill()
+
+    def _blame(self, how: str) -> None:
+        """Note a death, and fail the request that was alone with it once too often."""
+        self._deaths += 1
+        self._restarts += 1
+        held = [entry for entry in self._streams.journal if entry.request.id in self._in_engine]
+        self._in_engine.clear()
+        _log.error("the engine process %s with %d requests in it", how, len(held))
+        for entry in held:
+            entry.deaths += 1
+        if len(held) == 1 and held[0].deaths >= FATAL_DEATHS:
+            self._fail_fatal(held[0])
+
+    def _fail_fatal(self, entry: Entry) -> None:
+        reason = f"the engine stopped {entry.deaths} times while it worked on it"
+        self._streams.fail([entry.request.id], RequestsFailed((entry.request.id,), reason))
+        self._deaths = 0  # the reason for them is found
+
+    async def _replace(self) -> EngineProcess:
+        """Start another engine, as often as it takes and is worth it."""
+        while True:
+            await self._pause()
+            try:
+                return await self._start_process()
+            except CamelidError as error:
+                self._deaths += 1
+                _log.error("the engine cannot be started again: %s", error)
+
+    async def _pause(self) -> None:
+        """Wait before a restart: not at all after the first death, and after too many until somebody asks again."""
+        endurance = self._endurance
+        if self._deaths >= endurance.max_deaths:
+            self._given_up_at = time.monotonic()
+            self._streams.fail_all(Unavailable(f"the engine stopped {self._deaths} times in a row", hint="see the log for its messages"))
+            self._wanted.clear()
+            await self._wanted.wait()
+            self._given_up_at, self._deaths = None, endurance.max_deaths - 1
+        elif self._deaths > 1:
+            await asyncio.sleep(min(endurance.first_pause_s * 2 ** (self._deaths - 2), endurance.longest_pause_s))
+
+    async def _start_process(self) -> EngineProcess:
+        process = self._process = await EngineProcess.start(self._command)
+        try:
+            async for report in process.load(self._load):
+                self._take_loading(report)
+        except BaseException:  # also when cancelled: no process without an owner
+            await self._stop(process)
+            raise
+        return process
+
+    def _take_loading(self, report: Loading | Logged | Ready) -> None:
+        if isinstance(report, Loading):
+            self._say(report.stage)
+        elif isinstance(report, Logged):
+            logging.getLogger(report.logger).log(report.level, "%s", report.message)
+        else:
+            self.backend = report.backend
+            self._clock = StepClock(
+                self._endurance.patience, report.step_seconds, self._load.settings.prefill_chunk, time.monotonic()
+            )
+
+    async def _stop(self, process: EngineProcess) -> None:
+        """End a process for good."""
+        self._process = self._clock = None
+        await process.end()
