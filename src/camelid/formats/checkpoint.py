@@ -6,15 +6,19 @@ for. `open_checkpoint` looks at the content, never at the file's name, to choose
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .blocks import BlockType
+from camelid.errors import NotFound
+
+from .blocks import BlockType, decode
 
 
 @dataclass(frozen=True)
@@ -61,10 +65,19 @@ class Checkpoint(Protocol):
 
 def read(checkpoint: Checkpoint, name: str) -> NDArray[np.float32]:
     """Return a tensor dequantized to float32, in its full shape. Raises NotFound."""
-    from .blocks import decode
-
-    info = checkpoint.tensors.get(name)
-    rows = checkpoint.raw(name)
-    if info is None:
-        raise KeyError(name)  # unreachable: raw raises NotFound first
+    rows = checkpoint.raw(name)  # first, since it raises for a name that is not there
+    info = checkpoint.tensors[name]
     return decode(rows, info.block_type).reshape(info.shape)
+
+
+def as_rows(data: NDArray[np.uint8], start: int, info: TensorInfo) -> NDArray[np.uint8]:
+    """Return the bytes of a tensor that begin at `start` as (rows, bytes per row), without a copy."""
+    num_rows = math.prod(info.shape[:-1])
+    return data[start : start + info.size_bytes].reshape(num_rows, info.size_bytes // max(num_rows, 1))
+
+
+def no_such_tensor(checkpoint: Checkpoint, name: str) -> NotFound:
+    """Return the error for a name that a checkpoint does not hold, with the nearest that it does."""
+    near = get_close_matches(name, checkpoint.tensors, n=3)
+    hint = f"the nearest names are {', '.join(near)}" if near else None
+    return NotFound(f"{checkpoint.path} holds no tensor {name!r}", hint=hint)
