@@ -6,7 +6,9 @@ CamelidError
 │   └── UnsupportedFormat     well formed, but of a version, type or kind that is not read
 ├── ModelError                the file is sound, the model in it is not usable
 │   ├── UnsupportedModel      an architecture or a feature that is not implemented
-│   └── MissingTensor         a weight that the architecture needs is not there
+│   ├── MissingTensor         a weight that the architecture needs is not there
+│   ├── BrokenLogits          it computed NaN or infinity, or left no token to choose
+│   └── BadVocabulary         the tokenizer is incomplete, contradicts itself or does not match the weights
 ├── NotFound                  no such model, file or object
 ├── InvalidRequest            what the caller asked cannot be done as asked
 │   ├── ContextOverflow       the prompt, or prompt and answer, exceed the context length
@@ -14,8 +16,10 @@ CamelidError
 ├── InvalidSetting            an operator's setting has an impossible value
 ├── Unauthorized              no key, or a key that is not known
 ├── Overloaded                the queue is full; carries when to try again
+├── RequestsFailed            the engine gave these requests up and goes on with the others
 ├── OutOfMemory               the model or its cache does not fit
 ├── Unavailable               the engine is gone or the server is leaving
+│   └── ProtocolError         what came over the line between front and engine is not what was agreed
 ├── Cancelled                 the caller gave the request up
 └── MissingDependency         an optional package is needed; the hint says how to install it
 
@@ -76,6 +80,19 @@ class MissingTensor(ModelError):
     """A weight that the architecture needs is absent or has another shape."""
 
 
+class BrokenLogits(ModelError):
+    """Logits from which no token can be drawn: NaN, infinite, or all ruled out. `rows` says which rows."""
+
+    def __init__(self, rows: tuple[int, ...], *, hint: str | None = None) -> None:
+        numbers = ", ".join(map(str, rows))
+        super().__init__(f"the logits of row {numbers} hold NaN, infinity or no token to choose", hint=hint)
+        self.rows = rows
+
+
+class BadVocabulary(ModelError):
+    """A tokenizer's vocabulary is incomplete, contradicts itself or does not match the weights."""
+
+
 class NotFound(CamelidError):
     """No model, file or object of that name."""
 
@@ -121,12 +138,24 @@ class Overloaded(CamelidError):
         self.retry_after_s = retry_after_s
 
 
+class RequestsFailed(CamelidError):
+    """The engine gave up the requests in `request_ids`; all others are untouched. The cause is chained."""
+
+    def __init__(self, request_ids: tuple[str, ...], reason: str, *, hint: str | None = None) -> None:
+        super().__init__(f"request {', '.join(request_ids)} failed: {reason}", hint=hint)
+        self.request_ids = request_ids
+
+
 class OutOfMemory(CamelidError):
     """The model, or the cache for the context asked for, does not fit into memory."""
 
 
 class Unavailable(CamelidError):
     """The engine is gone for good, or the server is leaving."""
+
+
+class ProtocolError(Unavailable):
+    """A frame between the front and an engine process is too long, cut off or not a known message."""
 
 
 class Cancelled(CamelidError):
