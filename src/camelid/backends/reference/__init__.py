@@ -1,0 +1,3 @@
+"""The slow truth in numpy that the other backends are tested against."""
+
+from .backend import ReferenceBackend as ReferenceBackend

@@ -1,0 +1,167 @@
+"""A checkpoint becomes a model: its spec is read, its tensors are checked against the spec, its weights are placed on a
+backend.
+
+All tensors are checked before the first is placed, so that a file that is wrong costs no memory and one error tells
+everything that is missing. Which file, which backend and how many pages is decided above.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from camelid.backends.base import Array, Backend, Batch, Ops, Tensor, Vector
+from camelid.backends.base import Weight as PlacedWeight
+from camelid.errors import MissingTensor, ModelError, UnsupportedModel
+from camelid.formats.checkpoint import Checkpoint, read
+
+from .llama import Layer, Linear, Llama
+from .names import Naming, tensor_name
+from .spec import ModelSpec, Weight
+from .spec_gguf import ROPE_DIVISORS, read_gguf
+from .spec_hf import read_hugging_face
+from .weights import Slot, all_slots
+
+MAX_LISTED = 5  # tensors named in an error; a wrong file can have hundreds
+
+
+class Model(Protocol):
+    """A loaded model: what a backend runs, and the numbers that everything else asks for."""
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The architecture's numbers."""
+
+    def forward(self, ops: Ops, batch: Batch) -> Array:
+        """Run the new tokens of `batch` and return the logits of its wanted rows: (W, V)."""
+
+
+def read_spec(checkpoint: Checkpoint) -> ModelSpec:
+    """Return the spec of a GGUF file or of a Hugging Face folder.
+
+    Raises ModelError where a number is missing, out of bounds or at odds with another, UnsupportedModel for an
+    architecture or a feature that is not implemented.
+    """
+    reader = read_gguf if naming_of(checkpoint) is Naming.GGUF else read_hugging_face
+    try:
+        return reader(checkpoint)
+    except ModelError as error:
+        raise type(error)(f"{checkpoint.path}: {error.message}", hint=error.hint) from error
+
+
+def naming_of(checkpoint: Checkpoint) -> Naming:
+    """Return how the checkpoint names its tensors. GGUF metadata are known by the key that every GGUF file must have.
+    """
+    return Naming.GGUF if "general.architecture" in checkpoint.metadata else Naming.HUGGING_FACE
+
+
+def load_model(checkpoint: Checkpoint, backend: Backend) -> Model:
+    """Place all weights of `checkpoint` on `backend` and return the model.
+
+    The checkpoint must stay open as long as the model is used, because a backend may keep views of it. Raises what
+    `read_spec` raises, MissingTensor for weights that are absent or of another shape, UnsupportedModel for weights that
+    this architecture does not use.
+    """
+    spec = read_spec(checkpoint)
+    check_tensors(checkpoint, spec)
+    return _build(_Placer(checkpoint, backend, naming_of(checkpoint)), spec)
+
+
+def used_tensors(checkpoint: Checkpoint, spec: ModelSpec) -> dict[str, Slot]:
+    """Return the tensors that the model needs, by their names in this checkpoint."""
+    naming = naming_of(checkpoint)
+    return {tensor_name(naming, slot.weight, slot.layer, is_bias=slot.is_bias): slot for slot in all_slots(spec)}
+
+
+def check_tensors(checkpoint: Checkpoint, spec: ModelSpec) -> None:
+    """Check that every weight is there in its shape, and that there is none beside them. Raises MissingTensor,
+    UnsupportedModel.
+    """
+    needed = used_tensors(checkpoint, spec)
+    absent = [f"{name} {slot.shape}" for name, slot in needed.items() if name not in checkpoint.tensors]
+    if absent:
+        raise MissingTensor(
+            f"{checkpoint.path}: {len(absent)} of the model's {len(needed)} tensors are missing: {_listed(absent)}",
+            hint="the file is incomplete or of another architecture: download or convert it again",
+        )
+    for name, slot in needed.items():
+        found = checkpoint.tensors[name].shape
+        if found != slot.shape:
+            raise MissingTensor(
+                f"{checkpoint.path}: {name} has the shape {found}, but the metadata ask for {slot.shape}",
+                hint="the metadata describe another model: convert or download it again",
+            )
+    _refuse_unknown(checkpoint, needed)
+
+
+def _refuse_unknown(checkpoint: Checkpoint, needed: dict[str, Slot]) -> None:
+    """Refuse tensors without a use: leaving out a weight that its model relies on gives wrong answers without a word.
+    """
+    unknown = [name for name in checkpoint.tensors if name not in needed and not _is_redundant(name)]
+    if unknown:
+        raise UnsupportedModel(
+            f"{checkpoint.path}: {len(unknown)} tensors have no use in this architecture: {_listed(unknown)}",
+            hint="the model is a variant that is not implemented",
+        )
+
+
+def _is_redundant(name: str) -> bool:
+    """Whether the tensor only repeats the metadata: rotation tables, and the head that tied models are sometimes saved
+    with.
+    """
+    tables = ("rotary_emb.inv_freq", ".attn_rot_embd.weight", ".rope_freqs.weight")
+    return name in (ROPE_DIVISORS, tensor_name(Naming.HUGGING_FACE, Weight.HEAD)) or name.endswith(tables)
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = list(names)
+    rest = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+    return ", ".join(names[:MAX_LISTED]) + rest
+
+
+@dataclass(frozen=True)
+class _Placer:
+    """Hands tensors of one checkpoint to one backend."""
+
+    checkpoint: Checkpoint
+    backend: Backend
+    naming: Naming
+
+    def matrix(self, weight: Weight, layer: int = 0) -> PlacedWeight:
+        name = tensor_name(self.naming, weight, layer)
+        info = self.checkpoint.tensors[name]
+        return self.backend.place(Tensor(name, info.shape, info.block_type, self.checkpoint.raw(name)))
+
+    def vector(self, weight: Weight, layer: int = 0, *, is_bias: bool = False) -> Vector:
+        return self.backend.place_vector(
+            read(self.checkpoint, tensor_name(self.naming, weight, layer, is_bias=is_bias))
+        )
+
+    def linear(self, spec: ModelSpec, layer: int, *weights: Weight) -> Linear:
+        return Linear(
+            tuple(self.matrix(weight, layer) for weight in weights),
+            tuple(self.vector(weight, layer, is_bias=True) if weight in spec.biased else None for weight in weights),
+        )
+
+
+def _build(placer: _Placer, spec: ModelSpec) -> Llama:
+    embedding = placer.matrix(Weight.EMBEDDING)
+    return Llama(
+        spec=spec,
+        embedding=embedding,
+        layers=tuple(_build_layer(placer, spec, index) for index in range(spec.num_layers)),
+        final_norm=placer.vector(Weight.FINAL_NORM),
+        head=embedding if spec.is_tied else placer.matrix(Weight.HEAD),
+    )
+
+
+def _build_layer(placer: _Placer, spec: ModelSpec, index: int) -> Layer:
+    return Layer(
+        attention_norm=placer.vector(Weight.ATTENTION_NORM, index),
+        query_key_value=placer.linear(spec, index, Weight.QUERY, Weight.KEY, Weight.VALUE),
+        attention_out=placer.linear(spec, index, Weight.ATTENTION_OUT),
+        ffn_norm=placer.vector(Weight.FFN_NORM, index),
+        gate_up=placer.linear(spec, index, Weight.GATE, Weight.UP),
+        down=placer.linear(spec, index, Weight.DOWN),
+    )

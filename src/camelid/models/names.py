@@ -1,0 +1,40 @@
+"""What each weight is called in each format, as data.
+
+One row per weight: GGUF's name and Hugging Face's, with `{}` for the layer. Bytes are not looked at here, and shapes
+are in `weights.py`.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from .spec import Weight
+
+
+class Naming(Enum):
+    """A way of naming weights; the value is its column in the table."""
+
+    GGUF = 0
+    HUGGING_FACE = 1
+
+
+_NAMES: dict[Weight, tuple[str, str]] = {
+    Weight.EMBEDDING: ("token_embd", "model.embed_tokens"),
+    Weight.FINAL_NORM: ("output_norm", "model.norm"),
+    Weight.HEAD: ("output", "lm_head"),
+    Weight.ATTENTION_NORM: ("blk.{}.attn_norm", "model.layers.{}.input_layernorm"),
+    Weight.QUERY: ("blk.{}.attn_q", "model.layers.{}.self_attn.q_proj"),
+    Weight.KEY: ("blk.{}.attn_k", "model.layers.{}.self_attn.k_proj"),
+    Weight.VALUE: ("blk.{}.attn_v", "model.layers.{}.self_attn.v_proj"),
+    Weight.ATTENTION_OUT: ("blk.{}.attn_output", "model.layers.{}.self_attn.o_proj"),
+    Weight.FFN_NORM: ("blk.{}.ffn_norm", "model.layers.{}.post_attention_layernorm"),
+    Weight.GATE: ("blk.{}.ffn_gate", "model.layers.{}.mlp.gate_proj"),
+    Weight.UP: ("blk.{}.ffn_up", "model.layers.{}.mlp.up_proj"),
+    Weight.DOWN: ("blk.{}.ffn_down", "model.layers.{}.mlp.down_proj"),
+}
+
+
+def tensor_name(naming: Naming, weight: Weight, layer: int = 0, *, is_bias: bool = False) -> str:
+    """Return the name of a weight or of its bias; `layer` counts where the weight belongs to one."""
+    stem = _NAMES[weight][naming.value].format(layer)
+    return f"{stem}.bias" if is_bias else f"{stem}.weight"
