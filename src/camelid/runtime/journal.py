@@ -23,7 +23,8 @@ class Entry:
             self.answers[choice].extend(ids)
         self.finished = set(request.finished)
         self.was_admitted = False
-        self.deaths = 0  # of engines, in a row, with no token for this request in between
+        self.deaths = 0  # of engines that worked on it, in a row, with no token for it in between
+        self.lone_deaths = 0  # … the last of them, when there was nothing else in the engine
 
     @property
     def is_complete(self) -> bool:
@@ -52,7 +53,7 @@ class Entry:
     def _append(self, token: Token, answer: list[int]) -> None:
         answer.append(token.id)
         self.was_admitted = True
-        self.deaths = 0
+        self.deaths = self.lone_deaths = 0
         if token.finish is not None:
             self.finished.add(token.choice)
 

@@ -1,7 +1,7 @@
 """The owner of an engine process: starts it, watches it, and when it dies starts another that goes on where it stopped.
 
 Callers notice a pause and nothing else: the journal has every open request with its ids so far, and sampling is keyed by position. There are two
-ends to that patience. A request that is alone in the engine when it dies, for the third time without a token for that request, is failed
+ends to that patience. A request that the engine died on three times without a token in between, and that was alone with it, is failed
 alone. Engines that die `max_deaths` times without a single token in between end all open requests; a later request tries again.
 """
 
@@ -24,7 +24,8 @@ from .journal import Entry
 from .watchdog import Patience, StepClock
 
 SUSPECT_DEATHS = 2  # deaths without a token in between after which a request is tried alone
-FATAL_DEATHS = 3  # the last of them alone in the engine: then it was this request
+FATAL_DEATHS = 3
+FATAL_LONE_DEATHS = 2  # of them, alone in the engine: then it was this request, and not a chance that struck it
 
 _log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ class Endurance:
 
     patience: Patience = Patience()
     look_s: float = 0.5  # the watchdog's pace
-    max_deaths: int = 5
+    max_deaths: int = 8
     first_pause_s: float = 0.1  # before the second restart in a row; doubles from there. The first restart does not wait.
     longest_pause_s: float = 5.0
     rest_s: float = 10.0  # after the engine was given up, how long requests are refused before one may try again
@@ -99,7 +100,6 @@ class SupervisedEngine:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
             self._task = None
-        self._streams.fail_all(Unavailable("the model was unloaded"))
 
     # Requests in and out of the engine
 
@@ -148,6 +148,7 @@ class SupervisedEngine:
                 process = await self._replace()
         finally:
             await self._stop(process)
+            self._streams.fail_all(Unavailable("the model was unloaded"))
 
     async def _listen(self, process: EngineProcess) -> None:
         """Take reports until the engine is dead, by itself or by the watchdog."""
@@ -194,18 +195,28 @@ class SupervisedEngine:
         """Note a death, and fail the request that was alone with it once too often."""
         self._deaths += 1
         self._restarts += 1
-        held = [entry for entry in self._streams.journal if entry.request.id in self._in_engine]
+        running = self._running()
+        _log.error("the engine process %s with %d requests in it", how, len(self._in_engine))
         self._in_engine.clear()
-        _log.error("the engine process %s with %d requests in it", how, len(held))
-        for entry in held:
+        for entry in running:
             entry.deaths += 1
-        if len(held) == 1 and held[0].deaths >= FATAL_DEATHS:
-            self._fail_fatal(held[0])
+            entry.lone_deaths = entry.lone_deaths + 1 if len(running) == 1 else 0
+        if running and running[0].deaths >= FATAL_DEATHS and running[0].lone_deaths >= FATAL_LONE_DEATHS:
+            self._fail_fatal(running[0])
+
+    def _running(self) -> list[Entry]:
+        """Return the requests that the engine may have worked on: it starts them in order, so the others only waited."""
+        places = self._load.settings.max_sequences
+        running: list[Entry] = []
+        for entry in self._streams.journal:
+            if entry.request.id in self._in_engine and places > 0:
+                running.append(entry)
+                places -= entry.request.num_choices
+        return running
 
     def _fail_fatal(self, entry: Entry) -> None:
         reason = f"the engine stopped {entry.deaths} times while it worked on it"
         self._streams.fail([entry.request.id], RequestsFailed((entry.request.id,), reason))
-        self._deaths = 0  # the reason for them is found
 
     async def _replace(self) -> EngineProcess:
         """Start another engine, as often as it takes and is worth it."""
