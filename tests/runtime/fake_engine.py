@@ -1,7 +1,7 @@
 """A fake engine, in process or as an engine process of its own (`python fake_engine.py FD`).
 
-Its tokens depend on (seed, choice, position) and the ids before, as a real engine's do, so a resumed answer can be told from a wrong one.
-Some prompts make it misbehave.
+Its tokens depend on (seed, choice, position) and the ids before, as a real engine's do, so a resumed answer can be
+told from a wrong one. Some prompts make it misbehave.
 """
 
 from __future__ import annotations

@@ -127,7 +127,11 @@ def test_an_error_is_the_same_on_the_other_side(error):
 def test_the_violation_of_a_format_error_crosses_as_text():
     crossed = Failure.of(FormatError("/a.gguf", "count", 2**40, "at most 65536")).error()
     assert isinstance(crossed, FormatError)
-    assert (crossed.violation.field, crossed.violation.value, crossed.violation.rule) == ("count", str(2**40), "at most 65536")
+    assert (crossed.violation.field, crossed.violation.value, crossed.violation.rule) == (
+        "count",
+        str(2**40),
+        "at most 65536",
+    )
 
 
 def test_an_error_of_an_unknown_class_stays_an_error():

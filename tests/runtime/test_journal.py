@@ -17,8 +17,8 @@ from camelid.types import FinishReason, Sampling
 REQUEST = GenerateRequest("r", (1, 2, 3), Sampling(seed=9), max_tokens=5, num_choices=2)
 
 
-def token(choice: int, index: int, id: int, finish: FinishReason | None = None) -> Token:
-    return Token("r", choice, index, id, finish)
+def token(choice: int, index: int, token_id: int, finish: FinishReason | None = None) -> Token:
+    return Token("r", choice, index, token_id, finish)
 
 
 def test_a_new_token_is_taken_once():
@@ -34,7 +34,7 @@ def test_a_new_token_is_taken_once():
         (token(0, 2, 9), "request r, choice 0: token 2 came after 1 tokens"),
         (token(0, 0, 8), "request r, choice 0: token 0 was 7 and came again as 8"),
         (token(2, 0, 8), "request r has no choice 2"),
-        (token(1, 1, 8), "request r, choice 1: token 1 came after 1 tokens of a complete answer"),
+        (token(1, 1, 8), "request r, choice 1: token 1 came after the last one"),
     ],
 )
 def test_a_gap_or_a_contradiction_is_an_error(bad: Token, message: str):

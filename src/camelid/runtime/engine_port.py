@@ -1,4 +1,5 @@
-"""What the rest of the runtime sees of an engine, wherever it runs: in a supervised process, or in a thread of this one.
+"""What the rest of the runtime sees of an engine, wherever it runs: in a supervised process, or in a thread of this
+one.
 
 `Streams` is the half that both share: the open requests, and the tokens that wait to be taken.
 """
@@ -19,7 +20,9 @@ from .journal import Entry, Journal
 
 @dataclass(frozen=True)
 class EngineHealth:
-    """How an engine is. `is_fresh`: it runs, and its last sign of life is recent. `num_restarts` counts engines that died."""
+    """How an engine is. `is_fresh`: it runs, and its last sign of life is recent. `num_restarts` counts engines that
+    died.
+    """
 
     is_started: bool
     is_fresh: bool
@@ -33,7 +36,8 @@ class EnginePort(Protocol):
     def generate(self, request: GenerateRequest) -> AsyncGenerator[Token, None]:
         """Yield the tokens of all choices until each has its last one.
 
-        Closing the iterator forgets the request and frees what it holds within one step. Raises Overloaded, Unavailable, RequestsFailed.
+        Closing the iterator forgets the request and frees what it holds within one step. Raises Overloaded,
+        Unavailable, RequestsFailed.
         """
 
     def stats(self) -> Mapping[str, float]:

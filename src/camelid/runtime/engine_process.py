@@ -1,4 +1,6 @@
-"""One engine process, from the front's side: started, told, listened to, ended. Whether another follows is the supervisor's business."""
+"""One engine process, from the front's side: started, told, listened to, ended. Whether another follows is the
+supervisor's business.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ class EngineProcess:
 
     @classmethod
     async def start(cls, command: Sequence[str] = WORKER) -> EngineProcess:
-        """Start a process. It must be started from a thread that lives as long as the process: Linux ends it with the thread."""
+        """Start a process. It must be started from a thread that lives as long as the process: Linux ends it with the
+        thread.
+        """
         ours, theirs = socket.socketpair()
         with theirs:
             process = subprocess.Popen(
@@ -79,7 +83,9 @@ class EngineProcess:
                     yield report
                 if isinstance(report, Ready):
                     return
-        raise Unavailable(f"the engine process {await self.end()} while it loaded the model", hint="see its messages in the log")
+        raise Unavailable(
+            f"the engine process {await self.end()} while it loaded the model", hint="see its messages in the log"
+        )
 
     async def _read(self) -> bytes:
         try:

@@ -1,6 +1,7 @@
 """An error as plain data, so that it crosses from the engine process to the front and is the same error there.
 
-Only errors of our own tree cross. Anything else that goes wrong in the engine process is a crash, and the supervisor's business.
+Only errors of our own tree cross. Anything else that goes wrong in the engine process is a crash, and the
+supervisor's business.
 """
 
 from __future__ import annotations

@@ -1,14 +1,16 @@
-"""What the front and the engine process say to each other, and how it is packed: a length, then a MessagePack value of a known type.
+"""What the front and the engine process say to each other, and how it is packed: a length, then a MessagePack value
+of a known type.
 
-Both ends are ours, and still nothing is believed: a length is capped before anything is allocated, a message is checked against its type, and
-what does not fit is a `ProtocolError`. Nothing here can carry code. This file knows no sockets: bytes in, messages out.
+Both ends are ours, and still nothing is believed: a length is capped before anything is allocated, a message is
+checked against its type, and what does not fit is a `ProtocolError`. Nothing here can carry code. This file knows no
+sockets: bytes in, messages out.
 """
 
 from __future__ import annotations
 
 import logging
 import struct
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import msgspec
 
@@ -18,7 +20,8 @@ from camelid.settings import ModelSettings
 
 from .failure import Failure
 
-MAX_FRAME_BYTES = 64 * 2**20  # a 128K-token prompt is about 0.7 MB; this leaves room and still bounds what a broken peer can make us allocate
+# A 128K-token prompt is about 0.7 MB; this leaves room and still bounds what a broken peer can make us allocate.
+MAX_FRAME_BYTES = 64 * 2**20
 _LENGTH = struct.Struct("<I")
 
 _Message = TypeVar("_Message")
@@ -35,7 +38,7 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
 
 
 class Submit(msgspec.Struct, frozen=True, tag="submit"):
-    """Start a request. One that was admitted before (by an engine that died) waits for room instead of being refused."""
+    """Start a request. One that was admitted before, by an engine that died, waits for room and is never refused."""
 
     request: GenerateRequest
     was_admitted: bool = False
@@ -119,7 +122,7 @@ def pack(message: Command | Report) -> bytes:
     return _LENGTH.pack(len(body)) + body
 
 
-class Unpacker:
+class Unpacker(Generic[_Message]):
     """Cuts a stream of bytes, in whatever pieces it comes, into messages of one decoder's type."""
 
     def __init__(self, decoder: msgspec.msgpack.Decoder[_Message]) -> None:

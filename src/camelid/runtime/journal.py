@@ -1,7 +1,7 @@
 """What was asked of an engine and what it has answered so far: enough to go on exactly where a dead engine stopped.
 
-Sampling is keyed by (seed, choice, position), so a request with the ids so far is all the state there is. The journal lives in the front and
-outlives engines. It knows no processes and no sockets.
+Sampling is keyed by (seed, choice, position), so a request with the ids so far is all the state there is. The journal
+lives in the front and outlives engines. It knows no processes and no sockets.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from camelid.errors import ProtocolError
 
 
 class Entry:
-    """One open request: what was asked, the ids so far of each choice, which choices are complete, and how often an engine died on it."""
+    """One open request: what was asked, the ids so far of each choice, which choices are complete, and how often an
+    engine died on it.
+    """
 
     def __init__(self, request: GenerateRequest) -> None:
         self.request = request
@@ -34,19 +36,20 @@ class Entry:
     def accept(self, token: Token) -> bool:
         """Take a token in; return False for one that is here already.
 
-        Raises ProtocolError when a token before it is missing, for another id at a known place, and for a choice that is not there or complete.
+        Raises ProtocolError when a token before it is missing, for another id at a known place, and for a choice that
+        is not there or complete.
         """
         if not 0 <= token.choice < len(self.answers):
             raise ProtocolError(f"request {token.request_id} has no choice {token.choice}")
         answer = self.answers[token.choice]
         if token.index < len(answer):
-            self._check_same(token, answer[token.index])
+            if token.id != answer[token.index]:
+                raise ProtocolError(f"{_place(token)} was {answer[token.index]} and came again as {token.id}")
             return False
-        if token.index > len(answer) or token.choice in self.finished:
-            raise ProtocolError(
-                f"request {token.request_id}, choice {token.choice}: token {token.index} came after {len(answer)} tokens"
-                + (" of a complete answer" if token.choice in self.finished else "")
-            )
+        if token.choice in self.finished:
+            raise ProtocolError(f"{_place(token)} came after the last one")
+        if token.index > len(answer):
+            raise ProtocolError(f"{_place(token)} came after {len(answer)} tokens")
         self._append(token, answer)
         return True
 
@@ -56,12 +59,6 @@ class Entry:
         self.deaths = self.lone_deaths = 0
         if token.finish is not None:
             self.finished.add(token.choice)
-
-    def _check_same(self, token: Token, known: int) -> None:
-        if token.id != known:
-            raise ProtocolError(
-                f"request {token.request_id}, choice {token.choice}: token {token.index} was {known} and came again as {token.id}"
-            )
 
     def resumed(self) -> GenerateRequest:
         """Return the request that a new engine has to be given."""
@@ -98,3 +95,7 @@ class Journal:
     def close(self, request_id: str) -> None:
         """Strike a request out; it need not be open."""
         self._entries.pop(request_id, None)
+
+
+def _place(token: Token) -> str:
+    return f"request {token.request_id}, choice {token.choice}: token {token.index}"

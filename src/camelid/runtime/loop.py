@@ -1,4 +1,5 @@
-"""The loop of an engine: obey what came in, make one step, report it. The same in the engine process and in the engine thread.
+"""The loop of an engine: obey what came in, make one step, report it. The same in the engine process and in the
+engine thread.
 
 It speaks ids only: no text, no files. The line it is given may be a socket or a queue.
 """
@@ -58,7 +59,9 @@ class EngineLoop:
     def __init__(self, engine: Steppable, line: Line) -> None:
         self._engine = engine
         self._line = line
-        self._returning: deque[GenerateRequest] = deque()  # admitted before, by an engine that died: they wait, and are never refused
+        self._returning: deque[GenerateRequest] = (
+            deque()
+        )  # admitted before, by an engine that died: they wait, and are never refused
         self._steps = 0
 
     def run(self) -> None:

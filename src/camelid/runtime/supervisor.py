@@ -1,8 +1,9 @@
 """The owner of an engine process: starts it, watches it, and when it dies starts another that goes on where it stopped.
 
-Callers notice a pause and nothing else: the journal has every open request with its ids so far, and sampling is keyed by position. There are two
-ends to that patience. A request that the engine died on three times without a token in between, and that was alone with it, is failed
-alone. Engines that die `max_deaths` times without a single token in between end all open requests; a later request tries again.
+Callers notice a pause and nothing else: the journal has every open request with its ids so far, and sampling is keyed
+by position. There are two ends to that patience. A request that the engine died on three times without a token in
+between, and that was alone with it, is failed alone. Engines that die `max_deaths` times without a single token in
+between end all open requests; a later request tries again.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from camelid.engine.request import GenerateRequest, Token
 from camelid.errors import CamelidError, ProtocolError, RequestsFailed, Unavailable
@@ -34,10 +35,12 @@ _log = logging.getLogger(__name__)
 class Endurance:
     """How long it is tried. `max_deaths` counts engines that died in a row without a token from any of them."""
 
-    patience: Patience = Patience()
+    patience: Patience = field(default_factory=Patience)
     look_s: float = 0.5  # the watchdog's pace
     max_deaths: int = 8
-    first_pause_s: float = 0.1  # before the second restart in a row; doubles from there. The first restart does not wait.
+    first_pause_s: float = (
+        0.1  # before the second restart in a row; doubles from there. The first restart does not wait.
+    )
     longest_pause_s: float = 5.0
     rest_s: float = 10.0  # after the engine was given up, how long requests are refused before one may try again
 
@@ -70,7 +73,9 @@ class SupervisedEngine:
         self.backend = ""
 
     async def start(self) -> None:
-        """Start the first engine and load the model. Raises what loading raises (FormatError, OutOfMemory, …), and Unavailable."""
+        """Start the first engine and load the model. Raises what loading raises (FormatError, OutOfMemory, …), and
+        Unavailable.
+        """
         process = await self._start_process()
         self._task = asyncio.create_task(self._keep_running(process), name="engine supervisor")
 
@@ -88,7 +93,9 @@ class SupervisedEngine:
         return self._process.pid if self._process else None
 
     def health(self) -> EngineHealth:
-        """Say how the engine is. It is fresh until half of the time has passed after which the watchdog would kill it."""
+        """Say how the engine is. It is fresh until half of the time has passed after which the watchdog would kill
+        it.
+        """
         clock = self._clock
         is_fresh = clock is not None and clock.silence_s(time.monotonic()) < clock.limit_s / 2
         return EngineHealth(self._task is not None, is_fresh, len(self._streams.journal), self._restarts)
@@ -105,17 +112,25 @@ class SupervisedEngine:
 
     def _obey(self, command: Command) -> None:
         """Do what a stream asks for: now, or, for a request, when an engine is ready."""
-        if isinstance(command, Submit) and self._given_up_at is not None:
-            rested_s = time.monotonic() - self._given_up_at
-            if rested_s < self._endurance.rest_s:
-                raise Unavailable("the engine stopped too often", hint="see the log for its messages, and try again later")
-            self._wanted.set()
+        if isinstance(command, Submit):
+            self._check_wanted()
         if isinstance(command, Abort) and command.request_id in self._in_engine:
             self._withdraw([command.request_id])
         self._distribute()
 
+    def _check_wanted(self) -> None:
+        """See whether a new request can be served, and wake an engine that was given up."""
+        if self._task is None or self._task.done():
+            raise Unavailable("the engine has ended", hint="load the model again")
+        if self._given_up_at is not None:
+            if time.monotonic() - self._given_up_at < self._endurance.rest_s:
+                raise Unavailable(
+                    "the engine stopped too often", hint="see the log for its messages, and try again later"
+                )
+            self._wanted.set()
+
     def _distribute(self) -> None:
-        """Put into the engine what may run now. Suspects run one at a time and alone, everything else waits for them."""
+        """Put into the engine what may run now: all, or, while there are suspects, the first of them alone."""
         process = self._process
         if self._clock is None or process is None:
             return
@@ -148,7 +163,7 @@ class SupervisedEngine:
                 process = await self._replace()
         finally:
             await self._stop(process)
-            self._streams.fail_all(Unavailable("the model was unloaded"))
+            self._streams.fail_all(Unavailable("the engine has ended"))
 
     async def _listen(self, process: EngineProcess) -> None:
         """Take reports until the engine is dead, by itself or by the watchdog."""
@@ -205,7 +220,7 @@ class SupervisedEngine:
             self._fail_fatal(running[0])
 
     def _running(self) -> list[Entry]:
-        """Return the requests that the engine may have worked on: it starts them in order, so the others only waited."""
+        """Return the requests that the engine may have worked on: it starts them in order, the others only waited."""
         places = self._load.settings.max_sequences
         running: list[Entry] = []
         for entry in self._streams.journal:
@@ -233,7 +248,9 @@ class SupervisedEngine:
         endurance = self._endurance
         if self._deaths >= endurance.max_deaths:
             self._given_up_at = time.monotonic()
-            self._streams.fail_all(Unavailable(f"the engine stopped {self._deaths} times in a row", hint="see the log for its messages"))
+            self._streams.fail_all(
+                Unavailable(f"the engine stopped {self._deaths} times in a row", hint="see the log for its messages")
+            )
             self._wanted.clear()
             await self._wanted.wait()
             self._given_up_at, self._deaths = None, endurance.max_deaths - 1

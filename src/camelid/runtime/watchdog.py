@@ -1,7 +1,7 @@
 """When silence is too long: measured step times, and the limit that follows from them.
 
-A fixed limit would either kill a big model on a slow machine in its first long prefill or leave a small one hanging for minutes. This file only
-reckons; who is killed, and by whom, is the supervisor's business.
+A fixed limit would either kill a big model on a slow machine in its first long prefill or leave a small one hanging
+for minutes. This file only reckons; who is killed, and by whom, is the supervisor's business.
 """
 
 from __future__ import annotations
@@ -14,11 +14,15 @@ WINDOW = 512  # steps that the percentile is taken over
 
 @dataclass(frozen=True)
 class Patience:
-    """How long an engine that has work may be silent: the largest of a floor, and multiples of what steps were measured to take."""
+    """How long an engine that has work may be silent: the largest of a floor, and multiples of what steps were
+    measured to take.
+    """
 
     floor_s: float = 10.0
     factor: float = 20.0  # × the 99th percentile of the last steps
-    first_factor: float = 2.0  # × a whole chunk at the speed of the warm-up's single token: an upper bound of a first prefill
+    first_factor: float = (
+        2.0  # × a whole chunk at the speed of the warm-up's single token: an upper bound of a first prefill
+    )
 
 
 class StepClock:
@@ -53,7 +57,8 @@ class StepClock:
     def is_silent_too_long(self, now: float, expected_gap_s: float) -> bool:
         """Look, as the watchdog does every `expected_gap_s`.
 
-        A look that comes late means that this process was stopped or busy, not the engine: what it missed is not held against the engine.
+        A look that comes late means that this process was stopped or busy, not the engine: what it missed is not held
+        against the engine.
         """
         late = now - self._last_look - expected_gap_s
         self._last_look = now

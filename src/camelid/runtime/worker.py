@@ -1,8 +1,10 @@
-"""The engine process: loads one model and serves it over an inherited socket. Started as `python -m camelid.runtime.worker FD`.
+"""The engine process: loads one model and serves it over an inherited socket. Started as `python -m
+camelid.runtime.worker FD`.
 
-It knows no text and no HTTP, needs no network, and leaves with its parent: at end of file on the socket, and on Linux also when the parent
-dies in the middle of a long step. Interrupts are the front's business: a Ctrl-C or a service manager's SIGTERM reaches the whole group, and an
-engine that died of it would cut the answers that the front is finishing.
+It knows no text and no HTTP, needs no network, and leaves with its parent: at end of file on the socket, and on Linux
+also when the parent dies in the middle of a long step. Interrupts are the front's business: a Ctrl-C or a service
+manager's SIGTERM reaches the whole group, and an engine that died of it would cut the answers that the front is
+finishing.
 """
 
 from __future__ import annotations

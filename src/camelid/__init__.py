@@ -1,0 +1,88 @@
+"""Camelid: pull, run, serve and deploy Llama-class language models, with an engine of its own.
+
+    import camelid
+
+    with camelid.load("cria") as model:
+        print(model.chat("What is 17 + 25?").text)
+
+The public names are those in `__all__`. Each is imported when it is first used, so that importing the package is quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from camelid.errors import CamelidError
+    from camelid.runtime.library import Answer, Model, load
+    from camelid.runtime.runtime import Runtime
+    from camelid.settings import ModelSettings
+    from camelid.types import (
+        ChatRequest,
+        CompletionRequest,
+        FinishReason,
+        Generation,
+        Message,
+        Sampling,
+        Stopping,
+        ToolCall,
+        ToolSpec,
+        Usage,
+    )
+
+    __version__: str
+
+__all__ = [
+    "Answer",
+    "CamelidError",
+    "ChatRequest",
+    "CompletionRequest",
+    "FinishReason",
+    "Generation",
+    "Message",
+    "Model",
+    "ModelSettings",
+    "Runtime",
+    "Sampling",
+    "Stopping",
+    "ToolCall",
+    "ToolSpec",
+    "Usage",
+    "__version__",
+    "load",
+]
+
+_HOMES = {
+    "CamelidError": "camelid.errors",
+    "Answer": "camelid.runtime.library",
+    "Model": "camelid.runtime.library",
+    "load": "camelid.runtime.library",
+    "Runtime": "camelid.runtime.runtime",
+    "ModelSettings": "camelid.settings",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from the module that defines it."""
+    if name == "__version__":
+        value: Any = _version()
+    elif name in __all__:
+        value = getattr(import_module(_HOMES.get(name, "camelid.types")), name)
+    else:
+        raise AttributeError(f"module 'camelid' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("camelid")
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        return "0+source"

@@ -1,0 +1,38 @@
+"""What the runtime says about itself: its models and how their engines are. Plain values, for servers, consoles and
+metrics.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ModelStatus:
+    """A loaded model. `memory_bytes` counts weights and cache; `loaded_at` is Unix time in seconds."""
+
+    name: str
+    architecture: str
+    num_parameters: int
+    context_length: int
+    memory_bytes: int
+    backend: str
+    loaded_at: float
+
+
+@dataclass(frozen=True)
+class Health:
+    """How the engines are, all models together.
+
+    is_started: a model is loaded and has made a token. is_fresh: every engine gave a sign of life lately.
+    is_draining: no new requests are taken. is_overloaded: an engine has as many waiting requests as it takes.
+    num_restarts: engines that died and were replaced.
+    """
+
+    is_started: bool
+    is_fresh: bool
+    is_draining: bool
+    is_overloaded: bool
+    num_in_flight: int
+    num_waiting: int
+    num_restarts: int

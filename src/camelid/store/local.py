@@ -1,0 +1,56 @@
+"""Models that are files on this machine: the bundled one by its name, any other by its path.
+
+Finding is by name and place only. What a file is, and whether it is sound, its content decides when it is opened.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from camelid.errors import NotFound
+
+BUNDLED = "cria"
+GIVE = f"give `{BUNDLED}` (the bundled model), a GGUF file, or a folder with safetensors and a tokenizer"
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """Where a model lies. `weights` is a GGUF file or a folder with safetensors; `name` is what callers call it."""
+
+    name: str
+    weights: Path
+    is_bundled: bool = False
+
+
+def find(name: str) -> ModelFiles:
+    """Return the files of a model, named `cria` or by a path. Raises NotFound, with what can be given."""
+    if name == BUNDLED:
+        return _bundled()
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return ModelFiles(path.resolve().name, _weights_in(path))
+    if path.is_file():
+        return ModelFiles(path.stem, path)
+    raise NotFound(f"there is no model or file called {name!r}", hint=GIVE)
+
+
+def _bundled() -> ModelFiles:
+    path = Path(str(resources.files("camelid") / "bundled" / f"{BUNDLED}.gguf"))
+    if not path.is_file():
+        raise NotFound(f"the bundled model {BUNDLED} is not in this installation", hint="install camelid again")
+    return ModelFiles(BUNDLED, path, is_bundled=True)
+
+
+def _weights_in(folder: Path) -> Path:
+    """Return what to open in a folder: the folder for safetensors, the file where it holds one GGUF file."""
+    if any(folder.glob("*.safetensors")):
+        return folder
+    files = sorted(folder.glob("*.gguf"))
+    if len(files) == 1:
+        return files[0]
+    if files:
+        listed = ", ".join(file.name for file in files[:5])
+        raise NotFound(f"{folder} holds {len(files)} GGUF files ({listed})", hint="give one of the files")
+    raise NotFound(f"{folder} holds no safetensors and no GGUF file", hint=GIVE)

@@ -1,0 +1,58 @@
+"""Finding models on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from camelid.errors import NotFound
+from camelid.store.local import GIVE, ModelFiles, find
+
+
+def test_a_file_is_found_by_its_path_and_called_by_its_stem(tmp_path: Path) -> None:
+    file = tmp_path / "llama-3.2-1b.Q4_K_M.gguf"
+    file.touch()
+    assert find(str(file)) == ModelFiles("llama-3.2-1b.Q4_K_M", file)
+
+
+def test_a_path_may_start_at_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "a.gguf").touch()
+    assert find("~/a.gguf") == ModelFiles("a", tmp_path / "a.gguf")
+
+
+def test_a_folder_with_safetensors_is_opened_as_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "model-00001-of-00002.safetensors").touch()
+    assert find(str(tmp_path)) == ModelFiles(tmp_path.name, tmp_path)
+
+
+def test_a_folder_with_one_gguf_file_stands_for_the_file(tmp_path: Path) -> None:
+    (tmp_path / "only.gguf").touch()
+    assert find(str(tmp_path)) == ModelFiles(tmp_path.name, tmp_path / "only.gguf")
+
+
+def test_a_folder_with_several_gguf_files_asks_which(tmp_path: Path) -> None:
+    for name in ("a.gguf", "b.gguf"):
+        (tmp_path / name).touch()
+    with pytest.raises(NotFound) as caught:
+        find(str(tmp_path))
+    assert caught.value.message == f"{tmp_path} holds 2 GGUF files (a.gguf, b.gguf)"
+    assert caught.value.hint == "give one of the files"
+
+
+@pytest.mark.parametrize("name", ["nothing", "/no/such/file.gguf", ""])
+def test_anything_else_is_not_found_and_says_what_can_be_given(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(NotFound) as caught:
+        find(name)
+    assert caught.value.hint == GIVE
+
+
+def test_the_bundled_model_is_found_wherever_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cria").mkdir()
+    found = find("cria")
+    assert (found.name, found.weights.name, found.is_bundled) == ("cria", "cria.gguf", True)
