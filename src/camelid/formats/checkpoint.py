@@ -1,7 +1,7 @@
 """What every weights file offers, whatever its format: metadata, and tensors by name.
 
 A checkpoint maps its file; nothing is copied until a caller asks. It knows shapes and block types, not what a tensor is
-for. `open_checkpoint` looks at the content, never at the file's name, to choose the reader.
+for. `open_checkpoint`, in `opening.py`, looks at the content, never at the file's name, to choose the reader.
 """
 
 from __future__ import annotations

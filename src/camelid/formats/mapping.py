@@ -35,6 +35,8 @@ def map_file(path: Path) -> NDArray[np.uint8]:
             return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), dtype=np.uint8)
     except OSError as error:
         raise cannot_open(path, error) from error
+    except ValueError as error:  # a zero byte in the path
+        raise NotFound(f"{str(path)!r}: no such file: {error}") from error
 
 
 def cannot_open(path: Path, error: OSError) -> NotFound:
