@@ -68,7 +68,7 @@ def parse_header(path: Path, data: NDArray[np.uint8]) -> Header:
     num_tensors = cursor.count("number of tensors", MAX_TENSORS, MIN_TENSOR_BYTES)
     num_keys = cursor.count("number of keys", MAX_KEYS, MIN_KEY_BYTES)
     metadata = _read_metadata(cursor, num_keys)
-    alignment = _alignment(cursor, metadata)
+    alignment = _alignment(path, metadata)
     tensors, offsets = _read_tensors(cursor, num_tensors)
     data_start = -(-cursor.at // alignment) * alignment
     _check_layout(path, tensors, offsets, alignment, len(data) - data_start)
@@ -244,13 +244,13 @@ def _check_utf8(cursor: _Cursor, key: str, bounds: NDArray[np.int64]) -> None:
         raise cursor.error(f"string {index} of {key!r}", raw, "a string is UTF-8") from error
 
 
-def _alignment(cursor: _Cursor, metadata: dict[str, Typed]) -> int:
+def _alignment(path: Path, metadata: dict[str, Typed]) -> int:
     typed = metadata.get(ALIGNMENT_KEY, Typed(ValueType.UINT32, DEFAULT_ALIGNMENT))
     if typed.value_type is not ValueType.UINT32:
-        raise cursor.error(f"type of {ALIGNMENT_KEY!r}", typed.value_type.name, "it is UINT32")
+        raise FormatError(path, f"type of {ALIGNMENT_KEY!r}", typed.value_type.name, "it is UINT32")
     alignment: int = typed.value
     if not 8 <= alignment <= MAX_ALIGNMENT or alignment & (alignment - 1):
-        raise cursor.error(ALIGNMENT_KEY, alignment, f"it is a power of two from 8 to {MAX_ALIGNMENT}")
+        raise FormatError(path, ALIGNMENT_KEY, alignment, f"it is a power of two from 8 to {MAX_ALIGNMENT}")
     return alignment
 
 
