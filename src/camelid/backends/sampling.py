@@ -20,10 +20,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from camelid.backends.base import Draw, Drawn
-from camelid.backends.philox import uniform
 from camelid.errors import BrokenLogits
 from camelid.types import Sampling
+
+from .base import Draw, Drawn
+from .philox import uniform
 
 Scores = NDArray[np.floating[Any]]
 Indexes = NDArray[np.intp]  # always ascending

@@ -1,6 +1,7 @@
 """What goes into the engine and what comes out: ids in, ids out.
 
-These values cross the process border, so they hold plain data only. Text, stop strings and tools stay on the other side.
+These values cross the process border, so they hold plain data only. Text, stop strings and tools stay on the other
+side.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from camelid.types import FinishReason, Sampling
 class GenerateRequest:
     """Continue `prompt` in `num_choices` ways.
 
-    `answers` are ids that were generated before (by an engine that died, or before a pause), one tuple per choice: generation goes on behind
-    them and gives what it would have given without the interruption. A choice in `finished` is complete and not continued. `max_tokens`
-    and `min_tokens` count from the end of the prompt, so they mean the same for a resumed request.
+    `answers` are ids that were generated before (by an engine that died, or before a pause), one tuple per choice:
+    generation goes on behind them and gives what it would have given without the interruption. A choice in `finished`
+    is complete and not continued. `max_tokens` and `min_tokens` count from the end of the prompt, so they mean the
+    same for a resumed request.
     """
 
     id: str
@@ -33,10 +35,11 @@ class GenerateRequest:
 
 @dataclass(frozen=True)
 class Token:
-    """One generated token of one choice. `index` counts the answer's tokens from 0. `finish` is set on the choice's last token.
+    """One generated token of one choice. `index` counts the answer's tokens from 0. `finish` is set on the choice's
+    last token.
 
-    An end token is reported like any other (its text is not shown). `cached_tokens` (first token only) tells how many prompt tokens
-    the prefix cache spared.
+    An end token is reported like any other (its text is not shown). `cached_tokens` (first token only) tells how many
+    prompt tokens the prefix cache spared.
     """
 
     request_id: str

@@ -1,0 +1,84 @@
+"""What a request must be so that the engine can carry it to its end: checked once, before it is queued."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+
+from camelid.errors import ContextOverflow, InvalidRequest
+from camelid.types import MAX_CHOICES, MAX_TOP_LOGPROBS
+
+from .request import GenerateRequest
+from .settings import EngineSettings
+
+SHORTEST_RETRY_S, LONGEST_RETRY_S = 1.0, 60.0
+FIRST_RETRY_S = 5.0  # while nothing has finished yet, so that nothing is measured
+
+
+def check_request(request: GenerateRequest, settings: EngineSettings) -> None:
+    """Raise ContextOverflow or InvalidRequest if the request cannot be carried to its end."""
+    if not request.prompt:
+        raise InvalidRequest("the prompt must have at least one token", field="prompt")
+    if len(request.prompt) >= settings.context_length:
+        raise ContextOverflow(
+            len(request.prompt) + 1, settings.context_length, what="the prompt, with room for one token of answer,"
+        )
+    _check_range("max_tokens", request.max_tokens, 1, 2**31 - 1)
+    _check_range("min_tokens", request.min_tokens, 0, request.max_tokens)
+    _check_range("n", request.num_choices, 1, MAX_CHOICES)
+    if request.top_logprobs is not None:
+        _check_range("top_logprobs", request.top_logprobs, 0, MAX_TOP_LOGPROBS)
+    _check_answers(request, settings)
+    _check_ids("prompt", request.prompt, settings)
+    _check_ids("end_ids", request.end_ids, settings)
+    _check_ids("logit_bias", request.sampling.logit_bias, settings)
+
+
+def _check_answers(request: GenerateRequest, settings: EngineSettings) -> None:
+    """Check what a resumed request brings along: it must leave something to generate."""
+    if request.answers and len(request.answers) != request.num_choices:
+        raise InvalidRequest(
+            f"answers must be empty or one for each of {request.num_choices} choices, got {len(request.answers)}",
+            field="answers",
+        )
+    if not request.finished < frozenset(range(request.num_choices)):
+        raise InvalidRequest(
+            f"finished must leave one of {request.num_choices} choices, got {sorted(request.finished)}",
+            field="finished",
+        )
+    longest = min(request.max_tokens, settings.context_length - len(request.prompt)) - 1
+    for choice, answer in enumerate(request.answers):
+        if choice not in request.finished:
+            _check_range(f"length of answer {choice}", len(answer), 0, longest, field="answers")
+            _check_ids("answers", answer, settings)
+
+
+def _check_range(name: str, value: int, low: int, high: int, *, field: str | None = None) -> None:
+    if not low <= value <= high:
+        raise InvalidRequest(f"{name} must be {low}–{high}, got {value}", field=field or name)
+
+
+def _check_ids(name: str, ids: Iterable[int], settings: EngineSettings) -> None:
+    for token in ids:
+        if not 0 <= token < settings.vocabulary_size:
+            raise InvalidRequest(
+                f"{name} must hold token ids from 0 to {settings.vocabulary_size - 1}, got {token}", field=name
+            )
+
+
+class FinishRate:
+    """How fast answers have been finishing, to tell a refused caller when to come back."""
+
+    def __init__(self) -> None:
+        self._times_s: deque[float] = deque(maxlen=32)
+
+    def note(self, now_s: float) -> None:
+        """Remember that an answer finished."""
+        self._times_s.append(now_s)
+
+    def retry_after_s(self, now_s: float) -> float:
+        """Estimate when the next one finishes, and with it a place in the queue is free."""
+        if not self._times_s:
+            return FIRST_RETRY_S
+        mean_s = (now_s - self._times_s[0]) / len(self._times_s)
+        return min(max(mean_s, SHORTEST_RETRY_S), LONGEST_RETRY_S)

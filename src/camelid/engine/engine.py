@@ -1,0 +1,146 @@
+"""The engine: requests of ids in, tokens out, one step at a time.
+
+It owns the order of things and nothing else: the scheduler decides, the executor computes. One thread calls it. No
+text, no HTTP, no files: those are `runtime` and above.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from itertools import count
+
+from camelid.backends.base import Backend, Drawn, Forward
+from camelid.errors import BrokenLogits, InvalidRequest, Overloaded, RequestsFailed
+
+from .admission import FinishRate, check_request
+from .executor import Executor
+from .plan import Plan
+from .request import GenerateRequest, Token
+from .scheduler import Scheduler
+from .sequence import Sequence
+from .settings import EngineSettings
+
+
+class Engine:
+    """Continues requests on one model. The backend's pages are open, `settings.num_pages` of them.
+
+    A step either happens whole or not at all: when `step` raises, no sequence has moved, and `step` may be called
+    again.
+    """
+
+    def __init__(
+        self,
+        model: Forward,
+        backend: Backend,
+        settings: EngineSettings,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.settings = settings
+        self._scheduler = Scheduler(settings)
+        self._executor = Executor(model, backend)
+        self._requests: dict[str, list[Sequence]] = {}  # the sequences that are not finished
+        self._arrivals = count()
+        self._rate = FinishRate()
+        self._clock_s = clock_s
+        self._counts: Counter[str] = Counter(steps=0, computed_tokens=0, generated_tokens=0)
+        self._last_step_s = 0.0
+
+    def submit(self, request: GenerateRequest) -> None:
+        """Queue a request.
+
+        Raises ContextOverflow, InvalidRequest (also for an id that is in use) and Overloaded.
+        """
+        check_request(request, self.settings)
+        if request.id in self._requests:
+            raise InvalidRequest(f"request id {request.id!r} is in use", field="id")
+        self._check_load()
+        choices = [choice for choice in range(request.num_choices) if choice not in request.finished]
+        arrival = next(self._arrivals)
+        sequences = [Sequence(request, choice, arrival, self.settings.context_length) for choice in choices]
+        self._requests[request.id] = sequences
+        self._scheduler.add(sequences)
+
+    def abort(self, request_id: str, choice: int | None = None) -> None:
+        """Give up a request, or one of its choices, and free its pages now. One that is unknown or finished is fine."""
+        for sequence in reversed(self._requests.get(request_id, [])):
+            if choice is None or sequence.choice == choice:
+                self._scheduler.remove(sequence)
+                self._forget(request_id, sequence.choice)
+
+    def step(self) -> list[Token]:
+        """Run one step and return the tokens that it gave: at most one for each running sequence, possibly none.
+
+        Raises RequestsFailed when logits are broken: the named requests are gone, all others as before. Any other
+        error is the backend's own, unchanged; every request is as before.
+        """
+        started_s = self._clock_s()
+        plan = self._scheduler.plan()
+        if not plan.chunks:
+            return []
+        tokens = self._scheduler.commit(plan, self._run(plan))
+        self._finish_step(plan, tokens, started_s)
+        return tokens
+
+    def has_work(self) -> bool:
+        """Return whether a step would do something."""
+        return bool(self._requests)
+
+    def stats(self) -> dict[str, float]:
+        """Return levels and counts by name, as metrics show them.
+
+        Levels: sequences_running, sequences_waiting, pages (all), pages_held (by sequences), pages_cached (held by
+        none, but their content can still be found), last_step_seconds. Counts since the engine was made: steps,
+        computed_tokens (that went through the model), generated_tokens, reused_tokens (that the prefix cache spared),
+        preemptions.
+        """
+        scheduler = self._scheduler
+        return {
+            "sequences_running": len(scheduler.running),
+            "sequences_waiting": scheduler.num_waiting,
+            "pages": scheduler.pool.num_pages,
+            "pages_held": scheduler.pool.num_held,
+            "pages_cached": scheduler.pool.num_idle,
+            "last_step_seconds": self._last_step_s,
+            **self._counts,
+            "reused_tokens": scheduler.num_reused_tokens,
+            "preemptions": scheduler.num_preemptions,
+        }
+
+    def _run(self, plan: Plan) -> list[Drawn]:
+        try:
+            return self._executor.run(plan)
+        except BrokenLogits as error:
+            sequences = plan.drawing
+            failed = dict.fromkeys(sequences[row].request.id for row in error.rows)
+            for request_id in failed:
+                self.abort(request_id)
+            raise RequestsFailed(tuple(failed), error.message) from error
+
+    def _finish_step(self, plan: Plan, tokens: list[Token], started_s: float) -> None:
+        now_s = self._clock_s()
+        for token in tokens:
+            if token.finish is not None:
+                self._rate.note(now_s)
+                self._forget(token.request_id, token.choice)
+        computed = sum(chunk.num_tokens for chunk in plan.chunks)
+        self._counts.update(steps=1, computed_tokens=computed, generated_tokens=len(tokens))
+        self._last_step_s = now_s - started_s
+
+    def _check_load(self) -> None:
+        """Raise Overloaded if as many sequences wait as may, beside those for which there is a place to run."""
+        scheduler, settings = self._scheduler, self.settings
+        most = settings.max_waiting + settings.max_sequences - len(scheduler.running)
+        if scheduler.num_waiting >= most:
+            raise Overloaded(
+                f"{scheduler.num_waiting} answers wait already, and at most {settings.max_waiting} may",
+                retry_after_s=self._rate.retry_after_s(self._clock_s()),
+            )
+
+    def _forget(self, request_id: str, choice: int) -> None:
+        left = [sequence for sequence in self._requests[request_id] if sequence.choice != choice]
+        if left:
+            self._requests[request_id] = left
+        else:
+            del self._requests[request_id]

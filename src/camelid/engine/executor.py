@@ -1,0 +1,51 @@
+"""Turns a plan into the arrays that a backend runs, and the logits into tokens.
+
+The only file of the engine that handles arrays. It decides nothing.
+"""
+
+from __future__ import annotations
+
+from itertools import accumulate
+
+import numpy as np
+
+from camelid.backends.base import Backend, Batch, Drawn, Forward
+
+from .plan import Plan
+
+
+class Executor:
+    """A model on a backend whose pages are open."""
+
+    def __init__(self, model: Forward, backend: Backend) -> None:
+        self._model = model
+        self._backend = backend
+
+    def run(self, plan: Plan) -> list[Drawn]:
+        """Compute the plan's tokens; return one drawn token for each of `plan.drawing`.
+
+        Raises BrokenLogits, whose rows count `plan.drawing`, and whatever the backend raises.
+        """
+        logits = self._backend.run(self._model, to_batch(plan))
+        draws = [sequence.draw() for sequence in plan.drawing]
+        return self._backend.sample(logits, draws) if draws else []
+
+
+def to_batch(plan: Plan) -> Batch:
+    """Return the arrays of a plan that has at least one chunk."""
+    chunks = plan.chunks
+    ends = list(accumulate(chunk.num_tokens for chunk in chunks))
+    page_table = np.zeros((len(chunks), max(len(chunk.sequence.pages) for chunk in chunks)), np.int32)
+    for row, chunk in zip(page_table, chunks, strict=True):
+        row[: len(chunk.sequence.pages)] = chunk.sequence.pages
+    stops = [chunk.start + chunk.num_tokens for chunk in chunks]
+    return Batch(
+        ids=np.concatenate(
+            [np.asarray(c.sequence.ids[c.start : s], np.int32) for c, s in zip(chunks, stops, strict=True)]
+        ),
+        positions=np.concatenate([np.arange(c.start, s, dtype=np.int32) for c, s in zip(chunks, stops, strict=True)]),
+        row_starts=np.array([0, *ends], np.int32),
+        page_table=page_table,
+        wanted=np.array([end - 1 for chunk, end in zip(chunks, ends, strict=True) if chunk.draws], np.int32),
+        page_copies=np.array(plan.page_copies, np.int32).reshape(-1, 2),
+    )

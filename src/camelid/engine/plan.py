@@ -1,0 +1,30 @@
+"""What the scheduler wants run in one step: a value, so that a step can be looked at, repeated or thrown away."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .sequence import Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Some tokens of one sequence."""
+
+    sequence: Sequence
+    start: int  # position of the first token to compute; what comes before it lies in the sequence's pages
+    num_tokens: int  # how many, at least 1; the sequence has pages for all of them
+    draws: bool  # whether the last of them is the sequence's last, so that the next token can be drawn
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that one step computes."""
+
+    chunks: tuple[Chunk, ...]  # in the order of the batch: decodes, prompts begun, prompts that start; a sequence once
+    page_copies: tuple[tuple[int, int], ...]  # from, to; made before anything is computed
+
+    @property
+    def drawing(self) -> list[Sequence]:
+        """The sequences that get a token, in the order of the wanted rows."""
+        return [chunk.sequence for chunk in self.chunks if chunk.draws]

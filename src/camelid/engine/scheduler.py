@@ -1,0 +1,250 @@
+"""Decides which tokens of which sequences run in the next step, and takes in what came of it.
+
+Continuous batching: every step runs one token of each sequence that is being written (decodes), then goes on with
+prompts that are begun, then starts new ones in the order of their arrival, within a budget of tokens. When pages run
+out, the youngest sequence gives its pages back and is computed again later. It sees counts and pages: no tensor, no
+backend, no text.
+
+Why nobody starves: only a younger sequence is ever preempted for an older one, the oldest never, and one sequence alone
+always fits (EngineSettings). A sequence that was preempted MAX_PREEMPTIONS times starts again only when it and all
+that is older fit even at their longest; then nothing can preempt it any more.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Sequence as Ordered
+
+from camelid.backends.base import PAGE_TOKENS, Drawn
+
+from .pages import PagePool
+from .plan import Chunk, Plan
+from .prefix import Prefix, attach, cached_pages, find_prefix
+from .request import Token
+from .sequence import Sequence, pages_for
+from .settings import EngineSettings
+
+MAX_PREEMPTIONS = 3  # of one sequence; each may cost it a whole prompt computed again
+
+
+class Scheduler:
+    """The sequences that wait and that run. Only `commit` makes progress, so after a failed step `plan` plans anew."""
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self.pool = PagePool(settings.num_pages)
+        self.waiting: list[Sequence] = []  # the oldest first
+        self.running: list[Sequence] = []  # the oldest first
+        self.num_preemptions = 0
+        self.num_reused_tokens = 0  # that the prefix cache spared
+        self._settings = settings
+
+    @property
+    def num_waiting(self) -> int:
+        """Sequences that have no place yet, those included that wait for another choice's prompt."""
+        hidden = sum(len(leader.followers) for leader in (*self.waiting, *self.running))
+        return len(self.waiting) + hidden
+
+    def add(self, sequences: Ordered[Sequence]) -> None:
+        """Queue the choices of one request. The first one computes the prompt, the others fork from it."""
+        leader, *leader.followers = sequences
+        for follower in leader.followers:
+            follower.is_follower = True
+        insort(self.waiting, leader, key=_age)
+        self._release_followers(leader)
+
+    def remove(self, sequence: Sequence) -> None:
+        """Forget a sequence wherever it is, and give its pages back. Its followers go on without it."""
+        leaders = [other.followers for other in (*self.waiting, *self.running) if other.followers]
+        for group in (self.waiting, self.running, *leaders):
+            if sequence in group:
+                group.remove(sequence)
+        self._give_pages_back(sequence)
+        if sequence.followers:
+            self.add(sequence.followers)
+            sequence.followers = []
+
+    # ── plan ──
+
+    def plan(self) -> Plan:
+        """Choose what the next step computes, and take the pages that it needs."""
+        decodes = [sequence for sequence in self.running if sequence.num_left == 1]
+        prompts = [sequence for sequence in self.running if sequence.num_left > 1]
+        draft = _Draft(max(self._settings.max_batch_tokens - len(decodes), 1))
+        for sequence in decodes:
+            self._decode(sequence, draft)
+        for sequence in prompts:
+            self._continue_prompt(sequence, draft)
+        if not draft.preempted:  # else a newcomer might be thrown out again at once
+            self._admit(draft)
+        return draft.plan()
+
+    def _decode(self, sequence: Sequence, draft: _Draft) -> None:
+        if sequence not in draft.preempted and self._make_room(sequence, 1, draft):
+            draft.add(sequence, 1)
+
+    def _continue_prompt(self, sequence: Sequence, draft: _Draft) -> None:
+        if draft.budget == 0 or sequence in draft.preempted:
+            return
+        self._reuse_pages(sequence)
+        num_tokens = min(_next_chunk(sequence), draft.budget)
+        if self._make_room(sequence, num_tokens, draft):
+            draft.add_prompt(sequence, num_tokens)
+
+    def _make_room(self, sequence: Sequence, num_tokens: int, draft: _Draft) -> bool:
+        """Take the pages for the next tokens, if need be from younger sequences. False if it was preempted itself."""
+        num_pages = pages_for(sequence.num_computed + num_tokens) - len(sequence.pages)
+        while self.pool.num_available < num_pages and sequence not in draft.preempted:
+            self._preempt(self.running[-1], draft)
+        if sequence in draft.preempted:
+            return False
+        sequence.pages += self.pool.take(max(num_pages, 0))
+        return True
+
+    def _preempt(self, sequence: Sequence, draft: _Draft) -> None:
+        draft.drop(sequence)
+        self.running.remove(sequence)
+        self._give_pages_back(sequence)
+        sequence.num_preemptions += 1
+        self.num_preemptions += 1
+        insort(self.waiting, sequence, key=_age)
+
+    def _reuse_pages(self, sequence: Sequence) -> None:
+        """Take over the next pages of a begun prompt if another sequence has computed the same ones meanwhile."""
+        if sequence.num_computed == len(sequence.pages) * PAGE_TOKENS:
+            pages = cached_pages(sequence, self.pool, (sequence.num_tokens - 1) // PAGE_TOKENS)
+            self.pool.share(pages)
+            sequence.pages += pages
+            self._count_reused(sequence, len(pages) * PAGE_TOKENS)
+            sequence.num_computed += len(pages) * PAGE_TOKENS
+            self._release_followers(sequence)
+
+    # ── admission ──
+
+    def _admit(self, draft: _Draft) -> None:
+        while self.waiting and draft.budget > 0 and len(self.running) < self._settings.max_sequences:
+            sequence = self.waiting[0]
+            prefix = self._prefix_that_fits(sequence)
+            if prefix is None:
+                return
+            self.waiting.pop(0)
+            insort(self.running, sequence, key=_age)
+            if prefix.is_cached:
+                self._count_reused(sequence, prefix.num_tokens)
+            attach(sequence, prefix, self.pool)
+            self._release_followers(sequence)
+            self._continue_prompt(sequence, draft)
+
+    def _prefix_that_fits(self, sequence: Sequence) -> Prefix | None:
+        """Return what the sequence can take over if it may start now, else None. A copy takes a page more than none."""
+        if sequence.num_preemptions >= MAX_PREEMPTIONS and not self._fits_for_good(sequence):
+            return None
+        prefix = find_prefix(sequence, self.pool, self.running)
+        for candidate in (prefix, prefix.without_copy()):
+            if self._fits(sequence, candidate):
+                return candidate
+        return None
+
+    def _fits(self, sequence: Sequence, prefix: Prefix) -> bool:
+        """Is there room for its tokens, beside what running prompts need and one page for each running sequence?"""
+        promised = sum(max(0, pages_for(other.num_tokens) - len(other.pages)) for other in self.running)
+        available = self.pool.num_available - self.pool.count_idle(prefix.pages)
+        return available >= pages_for(sequence.num_tokens) - prefix.num_shared + promised + len(self.running)
+
+    def _fits_for_good(self, sequence: Sequence) -> bool:
+        """Is there room for it and for all that is older, whatever they come to hold?"""
+        older = [other for other in self.running if other.age < sequence.age]
+        forks = [follower for other in older for follower in other.followers]
+        return sum(other.most_pages for other in (*older, *forks, sequence)) <= self.pool.num_pages
+
+    # ── commit ──
+
+    def commit(self, plan: Plan, drawn: Ordered[Drawn]) -> list[Token]:
+        """Take in what the step computed: full pages can be found, sequences have their tokens, finished ones leave."""
+        for chunk in plan.chunks:
+            self._advance(chunk)
+        return [self._append(sequence, token) for sequence, token in zip(plan.drawing, drawn, strict=True)]
+
+    def _advance(self, chunk: Chunk) -> None:
+        sequence = chunk.sequence
+        if sequence.page_copy is not None:
+            self.pool.give_back(sequence.page_copy[:1])
+            sequence.page_copy = None
+        sequence.num_computed = chunk.start + chunk.num_tokens
+        for index in range(chunk.start // PAGE_TOKENS, sequence.num_computed // PAGE_TOKENS):
+            self.pool.register(sequence.pages[index], sequence.digest(index))
+        self._release_followers(sequence)
+
+    def _append(self, sequence: Sequence, drawn: Drawn) -> Token:
+        index = sequence.num_tokens - len(sequence.prompt)
+        finish = sequence.append(drawn.id)
+        if finish is not None:
+            self.remove(sequence)
+        cached_tokens, sequence.cached_tokens = sequence.cached_tokens, 0
+        return Token(
+            request_id=sequence.request.id,
+            choice=sequence.choice,
+            index=index,
+            id=drawn.id,
+            finish=finish,
+            logprob=drawn.logprob,
+            top=drawn.top,
+            cached_tokens=cached_tokens,
+        )
+
+    # ── what several of them do ──
+
+    def _release_followers(self, leader: Sequence) -> None:
+        """Queue the other choices once the prompt that they share is computed."""
+        if leader.num_computed >= leader.fork_point:
+            for follower in leader.followers:
+                insort(self.waiting, follower, key=_age)
+            leader.followers = []
+
+    def _count_reused(self, sequence: Sequence, num_tokens: int) -> None:
+        self.num_reused_tokens += num_tokens
+        if sequence.num_preemptions == 0 and not sequence.is_follower:
+            end = min(sequence.num_computed + num_tokens, len(sequence.prompt))
+            sequence.cached_tokens += max(0, end - sequence.num_computed)
+
+    def _give_pages_back(self, sequence: Sequence) -> None:
+        if sequence.page_copy is not None:
+            self.pool.give_back(sequence.page_copy[:1])
+        self.pool.give_back(sequence.pages)
+        sequence.page_copy, sequence.pages, sequence.num_computed = None, [], 0
+
+
+class _Draft:
+    """A plan in the making: chunks so far, and how many prompt tokens may still be added."""
+
+    def __init__(self, budget: int) -> None:
+        self.budget = budget
+        self.preempted: set[Sequence] = set()
+        self._chunks: dict[Sequence, Chunk] = {}
+
+    def add(self, sequence: Sequence, num_tokens: int) -> None:
+        start = sequence.num_computed
+        draws = start + num_tokens == sequence.num_tokens
+        self._chunks[sequence] = Chunk(sequence, start, num_tokens, draws)
+
+    def add_prompt(self, sequence: Sequence, num_tokens: int) -> None:
+        self.add(sequence, num_tokens)
+        self.budget -= num_tokens
+
+    def drop(self, sequence: Sequence) -> None:
+        self._chunks.pop(sequence, None)
+        self.preempted.add(sequence)
+
+    def plan(self) -> Plan:
+        copies = tuple(sequence.page_copy for sequence in self._chunks if sequence.page_copy is not None)
+        return Plan(tuple(self._chunks.values()), copies)
+
+
+def _next_chunk(sequence: Sequence) -> int:
+    """Return how many tokens may follow at once: a leader stops where its followers fork off."""
+    if sequence.followers:
+        return sequence.fork_point - sequence.num_computed
+    return sequence.num_left
+
+
+def _age(sequence: Sequence) -> tuple[int, int]:
+    return sequence.age

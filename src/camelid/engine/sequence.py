@@ -1,0 +1,95 @@
+"""One answer being written: its ids, how far they are computed, its pages, and when it ends.
+
+Apart from the scheduler because this is what a sequence is, not when it runs. It knows no other sequence and no tensor.
+"""
+
+from __future__ import annotations
+
+from array import array
+
+from camelid.backends.base import PAGE_TOKENS, Draw
+from camelid.types import FinishReason
+
+from .pages import ROOT, chain_digest
+from .request import GenerateRequest
+
+
+def pages_for(num_tokens: int) -> int:
+    """Return how many pages hold `num_tokens` positions."""
+    return -(-num_tokens // PAGE_TOKENS)
+
+
+class Sequence:
+    """A choice of a request. One model of progress: while `num_computed` < `num_tokens`, some of the rest is to be
+    computed.
+
+    Prompt, chunk, next token and recomputing after a preemption are all the same case of it.
+    """
+
+    def __init__(self, request: GenerateRequest, choice: int, arrival: int, context_length: int) -> None:
+        self.request = request
+        self.choice = choice
+        self.age = (arrival, choice)  # the order of all that is fair: less is older
+        self.prompt = array("i", request.prompt)
+        answer = request.answers[choice] if request.answers else ()
+        self.ids = array("i", (*request.prompt, *answer))
+        self.max_answer = min(request.max_tokens, context_length - len(request.prompt))
+        self.num_computed = 0  # positions whose keys and values lie in `pages`
+        self.pages: list[int] = []
+        self.page_copy: tuple[int, int] | None = None  # from, to; owed by the next step, until then `from` is held too
+        self.followers: list[Sequence] = []  # other choices, waiting for this one to compute the prompt they share
+        self.is_follower = False
+        self.cached_tokens = 0  # prompt tokens that the cache spared; reported with the next token
+        self.num_preemptions = 0
+        self._digests: list[bytes] = []
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of prompt and answer so far."""
+        return len(self.ids)
+
+    @property
+    def num_left(self) -> int:
+        """Tokens that are still to be computed before one can be drawn."""
+        return len(self.ids) - self.num_computed
+
+    @property
+    def fork_point(self) -> int:
+        """Positions that all choices share: all but the last prompt token, whose logits each of them needs."""
+        return len(self.prompt) - 1
+
+    @property
+    def most_pages(self) -> int:
+        """Pages that it can come to hold. The last token of an answer is never computed."""
+        return pages_for(len(self.prompt) + self.max_answer - 1)
+
+    def digest(self, page: int) -> bytes:
+        """Return the digest of the full page `page` of this sequence."""
+        while len(self._digests) <= page:
+            start = len(self._digests) * PAGE_TOKENS
+            parent = self._digests[-1] if self._digests else ROOT
+            self._digests.append(chain_digest(parent, self.ids[start : start + PAGE_TOKENS].tobytes()))
+        return self._digests[page]
+
+    def draw(self) -> Draw:
+        """Return what decides the next token."""
+        request = self.request
+        answer = self.ids[len(self.prompt) :]
+        return Draw(
+            sampling=request.sampling,
+            choice=self.choice,
+            position=len(self.ids),
+            prompt=self.prompt,
+            answer=answer,
+            banned=request.end_ids if len(answer) < request.min_tokens else frozenset(),
+            top_logprobs=request.top_logprobs,
+        )
+
+    def append(self, token: int) -> FinishReason | None:
+        """Add a drawn token; return why the answer ends with it, if it does."""
+        self.ids.append(token)
+        if token in self.request.end_ids:
+            return FinishReason.STOP
+        if len(self.ids) - len(self.prompt) >= self.max_answer:
+            return FinishReason.LENGTH
+        return None

@@ -1,0 +1,1 @@
+"""The tests, as a package so that `tests.fakes` can be imported from every folder."""

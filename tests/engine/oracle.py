@@ -1,0 +1,63 @@
+"""What an answer is: one token after the other, no batch, no pages, no scheduler. And what must hold between steps."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from camelid.backends.base import Draw
+from camelid.backends.sampling import sample
+from camelid.engine.engine import Engine
+from camelid.engine.request import GenerateRequest, Token
+from camelid.engine.sequence import pages_for
+from camelid.types import FinishReason
+from tests.fakes import fake_logits
+
+
+def answer_of(request: GenerateRequest, choice: int, context_length: int, vocabulary_size: int) -> list[Token]:
+    """Return all tokens of one choice of a new request on the fake model, with `cached_tokens` left 0."""
+    tokens: list[Token] = []
+    answer: list[int] = []
+    while not tokens or tokens[-1].finish is None:
+        ids = (*request.prompt, *answer)
+        banned = request.end_ids if len(answer) < request.min_tokens else frozenset()
+        draw = Draw(request.sampling, choice, len(ids), request.prompt, answer, banned, request.top_logprobs)
+        drawn = sample(fake_logits(ids, vocabulary_size)[None], [draw])[0]
+        answer.append(drawn.id)
+        finish = None
+        if drawn.id in request.end_ids:
+            finish = FinishReason.STOP
+        elif len(answer) == request.max_tokens or len(request.prompt) + len(answer) == context_length:
+            finish = FinishReason.LENGTH
+        tokens.append(Token(request.id, choice, len(answer) - 1, drawn.id, finish, drawn.logprob, drawn.top))
+    return tokens
+
+
+def check_invariants(engine: Engine) -> None:
+    """Raise AssertionError unless every page and every sequence is accounted for, between two steps."""
+    scheduler = engine._scheduler
+    pool = scheduler.pool
+    held: Counter[int] = Counter()
+    for sequence in scheduler.running:
+        held.update(sequence.pages)
+        held.update(sequence.page_copy[:1] if sequence.page_copy else ())
+        assert len(set(sequence.pages)) == len(sequence.pages)
+        assert sequence.num_computed < sequence.num_tokens
+        assert pages_for(sequence.num_computed) <= len(sequence.pages)
+    assert [held[page] for page in range(pool.num_pages)] == pool._holders
+    free, idle = set(pool._free), set(pool._idle)
+    assert free.isdisjoint(idle)
+    assert len(free) == len(pool._free)
+    assert free | idle | set(held) == set(range(pool.num_pages))
+    assert pool.num_held == len(held)
+    assert {page: digest for digest, page in pool._page_of.items()} == pool._digest_of
+    assert idle <= set(pool._digest_of)
+    assert free.isdisjoint(pool._digest_of)
+    for group in (scheduler.waiting, scheduler.running):
+        ages = [sequence.age for sequence in group]
+        assert ages == sorted(set(ages))
+    for sequence in scheduler.waiting:
+        assert (sequence.pages, sequence.page_copy, sequence.num_computed) == ([], None, 0)
+    hidden = [follower for leader in (*scheduler.waiting, *scheduler.running) for follower in leader.followers]
+    known = Counter(s for sequences in engine._requests.values() for s in sequences)
+    assert known == Counter([*scheduler.waiting, *scheduler.running, *hidden])
+    assert len(scheduler.running) <= engine.settings.max_sequences
