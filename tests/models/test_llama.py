@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -15,6 +16,8 @@ from tiny_models import MemoryCheckpoint, all_logits, batch_of, relative_rms
 
 from camelid.backends.base import Batch, CacheType
 from camelid.backends.reference import ReferenceBackend
+from camelid.formats import open_checkpoint
+from camelid.formats.gguf_writer import tensor_from_raw, write_gguf
 from camelid.models.load import Model, load_model
 from camelid.models.rope import attention_spec
 from camelid.models.spec_hf import read_hugging_face
@@ -253,6 +256,8 @@ def test_8192_positions_equal_transformers() -> None:
         {
             "max_position_embeddings": 8192,
             "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
             "rope_theta": 500000.0,
             "rope_scaling": {"rope_type": "llama3", "factor": 8.0, **LLAMA3},
         }
@@ -264,3 +269,31 @@ def test_8192_positions_equal_transformers() -> None:
     ours = all_logits(load_model(hugging_face_checkpoint(theirs), backend), backend, ids, chunk=2048)
 
     assert relative_rms(ours[-512:], their_logits(theirs, ids)[-512:]) < 1e-4
+
+
+@pytest.mark.parametrize("shard_size", ["5GB", "100KB"])
+def test_a_saved_folder_loads_from_disk(tmp_path: Path, shard_size: str) -> None:
+    theirs = transformers_model(CONFIGS["tied head"])
+    theirs.save_pretrained(tmp_path, max_shard_size=shard_size)
+    backend = ReferenceBackend()
+
+    with open_checkpoint(tmp_path) as checkpoint:
+        ours = all_logits(load_model(checkpoint, backend), backend, IDS)
+
+    assert relative_rms(ours, their_logits(theirs, IDS)) < 1e-5
+
+
+def test_a_gguf_file_loads_from_disk(tmp_path: Path) -> None:
+    theirs = transformers_model({})
+    converted = gguf_checkpoint(theirs)
+    sources = [
+        tensor_from_raw(name, info.shape, info.block_type, converted.raw(name))
+        for name, info in converted.tensors.items()
+    ]
+    write_gguf(tmp_path / "model.gguf", converted.metadata, sources)
+    backend = ReferenceBackend()
+
+    with open_checkpoint(tmp_path / "model.gguf") as checkpoint:
+        ours = all_logits(load_model(checkpoint, backend), backend, IDS)
+
+    assert relative_rms(ours, their_logits(theirs, IDS)) < 1e-5

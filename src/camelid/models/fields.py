@@ -14,7 +14,7 @@ from typing import Any
 
 from camelid.errors import ModelError
 
-REPAIR = "the file contradicts the architecture it claims: convert or download the model again"
+REPAIR = "the metadata are incomplete or contradict each other: convert or download the model again"
 
 
 def refusal(key: str, value: object, rule: str) -> ModelError:

@@ -35,8 +35,7 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class Llama:
-    """A Llama model: its numbers and its placed weights. `head` is the placed embedding itself where the two are tied.
-    """
+    """A Llama model: its numbers and its placed weights. `head` is the placed embedding where the two are tied."""
 
     spec: ModelSpec
     embedding: Weight

@@ -51,8 +51,7 @@ def read_spec(checkpoint: Checkpoint) -> ModelSpec:
 
 
 def naming_of(checkpoint: Checkpoint) -> Naming:
-    """Return how the checkpoint names its tensors. GGUF metadata are known by the key that every GGUF file must have.
-    """
+    """Return how the checkpoint names its tensors; GGUF is known by the key that all its files must have."""
     return Naming.GGUF if "general.architecture" in checkpoint.metadata else Naming.HUGGING_FACE
 
 
@@ -96,8 +95,7 @@ def check_tensors(checkpoint: Checkpoint, spec: ModelSpec) -> None:
 
 
 def _refuse_unknown(checkpoint: Checkpoint, needed: dict[str, Slot]) -> None:
-    """Refuse tensors without a use: leaving out a weight that its model relies on gives wrong answers without a word.
-    """
+    """Refuse tensors without a use: leaving out a weight that the model relies on gives wrong answers in silence."""
     unknown = [name for name in checkpoint.tensors if name not in needed and not _is_redundant(name)]
     if unknown:
         raise UnsupportedModel(

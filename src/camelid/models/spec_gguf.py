@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -184,3 +185,28 @@ def _yarn(fields: Fields, factor: float) -> YarnScaling:
         beta_fast=fields.number("rope.scaling.yarn_beta_fast", 1e-3, 1e6, default=32.0),
         beta_slow=fields.number("rope.scaling.yarn_beta_slow", 1e-3, 1e6, default=1.0),
     )
+
+
+def gguf_metadata(spec: ModelSpec) -> dict[str, Any]:
+    """Return the metadata that `read_gguf` turns back into `spec`, together with its tensors.
+
+    Tying, biases and rope divisors are for the tensors to tell. Raises UnsupportedModel for scalings other than these
+    divisors.
+    """
+    if not isinstance(spec.rope.scaling, DivisorScaling | None):
+        raise UnsupportedModel(f"{type(spec.rope.scaling).__name__} cannot be written to GGUF yet")
+    values: dict[str, Any] = {
+        "vocab_size": spec.vocab_size,
+        "context_length": spec.context_length,
+        "embedding_length": spec.dim,
+        "block_count": spec.num_layers,
+        "feed_forward_length": spec.ffn_dim,
+        "attention.head_count": spec.num_heads,
+        "attention.head_count_kv": spec.num_kv_heads,
+        "attention.key_length": spec.head_dim,
+        "attention.value_length": spec.head_dim,
+        "attention.layer_norm_rms_epsilon": spec.norm_epsilon,
+        "rope.freq_base": spec.rope.theta,
+        "rope.dimension_count": spec.rope.rotary_dim,
+    }
+    return {"general.architecture": "llama", **{f"llama.{key}": value for key, value in values.items()}}

@@ -148,8 +148,7 @@ def _yarn(scaling: Fields, fields: Fields) -> YarnScaling:
 
 
 def _yarn_amplitude(scaling: Fields, factor: float) -> float:
-    """Return YaRN's attention factor: 0.1 ln(factor) + 1, or a quotient of two such terms where the model weighs them.
-    """
+    """Return YaRN's attention factor: 0.1 ln(factor) + 1, or a quotient of two such terms where both have weights."""
     above = scaling.number("mscale", 0.0, 1e3, default=0.0)
     below = scaling.number("mscale_all_dim", 0.0, 1e3, default=0.0)
     growth = 0.1 * math.log(max(factor, 1.0))

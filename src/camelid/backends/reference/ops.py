@@ -16,7 +16,7 @@ from camelid.formats.blocks import decode
 from ..base import AttentionSpec, Batch, RopePairs, Tensor
 from .pages import Floats, Pages
 
-SLAB_WEIGHTS = 1 << 24  # weights dequantized at once: 128 MiB in float64
+SLAB_WEIGHTS = 1 << 20  # weights dequantized at once: 8 MiB in float64, which a cache holds
 QUERY_ROWS = 256  # queries of a head that attend at once: 256 MiB of float64 scores over 128K positions
 
 
