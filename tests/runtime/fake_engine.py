@@ -40,6 +40,7 @@ class FakeEngine:
         self._max_waiting = max_waiting
         self._step_s = step_s
         self._sequences: dict[str, _Sequence] = {}
+        self._num_steps = 0
 
     def submit(self, request: GenerateRequest) -> None:
         if REFUSED in request.prompt:
@@ -49,18 +50,27 @@ class FakeEngine:
         answers = [list(ids) for ids in request.answers] or [[] for _ in range(request.num_choices)]
         self._sequences[request.id] = _Sequence(request, answers, set(request.finished))
 
-    def abort(self, request_id: str) -> None:
-        self._sequences.pop(request_id, None)
+    def abort(self, request_id: str, choice: int | None = None) -> None:
+        sequence = self._sequences.get(request_id)
+        if sequence is not None and choice is not None:
+            sequence.finished.add(choice)
+        if sequence is not None and (choice is None or len(sequence.finished) == sequence.request.num_choices):
+            del self._sequences[request_id]
 
     def has_work(self) -> bool:
         return bool(self._sequences)
 
     def stats(self) -> dict[str, float]:
         running = min(len(self._sequences), self._max_sequences)
-        return {"running": running, "waiting": len(self._sequences) - running}
+        return {
+            "sequences_running": running,
+            "sequences_waiting": len(self._sequences) - running,
+            "steps": self._num_steps,
+        }
 
     def step(self) -> list[Token]:
         time.sleep(self._step_s)
+        self._num_steps += 1
         running = list(self._sequences.values())[: self._max_sequences]
         for sequence in running:
             self._misbehave(sequence)

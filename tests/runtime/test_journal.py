@@ -91,3 +91,11 @@ def test_an_id_is_open_once_and_free_again_when_closed():
     journal.close("r")
     assert len(journal) == 0
     assert journal.get("r") is None
+
+
+def test_tokens_of_a_choice_that_was_given_up_are_dropped_and_it_is_not_resumed():
+    entry = Entry(REQUEST)
+    entry.accept(token(0, 0, 7))
+    entry.stop(0)
+    assert not entry.accept(token(0, 1, 8))
+    assert entry.resumed() == replace(REQUEST, answers=((7,), ()), finished=frozenset({0}))

@@ -99,3 +99,21 @@ def test_an_engine_that_breaks_leaves_nobody_waiting() -> None:
         await engine.close()
 
     run(go())
+
+
+def test_a_choice_that_is_given_up_ends_and_the_others_go_on() -> None:
+    async def go() -> None:
+        engine = LocalEngine(FakeEngine(), "fake", 9)
+        asked = request("a", num_choices=2)
+        got: list[list[int]] = [[], []]
+        async for token in engine.generate(asked):
+            got[token.choice].append(token.id)
+            if token.choice == 0 and token.index == 4:
+                engine.stop_choice("a", 0)
+        first, second = undisturbed(asked)
+        assert got[1] == second
+        assert got[0] == first[: len(got[0])]
+        assert 5 <= len(got[0]) < len(first)
+        await engine.close()
+
+    run(go())

@@ -14,7 +14,7 @@ from typing import Protocol
 from camelid.engine.request import GenerateRequest, Token
 from camelid.errors import CamelidError, Overloaded
 
-from .frames import Abort, Accepted, Command, Failed, Report, Stepped, Submit
+from .frames import Abort, Accepted, Command, Failed, Idle, Report, Stepped, Submit
 from .journal import Entry, Journal
 
 
@@ -40,8 +40,11 @@ class EnginePort(Protocol):
         Unavailable, RequestsFailed.
         """
 
+    def stop_choice(self, request_id: str, choice: int) -> None:
+        """Give up one choice of a request; no more tokens of it are wanted. The others go on."""
+
     def stats(self) -> Mapping[str, float]:
-        """Return the engine's counts and levels by name, as of its last report."""
+        """Return what the engine was doing and had done at its last report."""
 
     def health(self) -> EngineHealth:
         """Say how the engine is."""
@@ -86,10 +89,18 @@ class Streams:
                 self.journal.close(request.id)
                 self._send(Abort(request.id))
 
+    def stop_choice(self, request_id: str, choice: int) -> None:
+        """Give up one choice of a request (see `EnginePort.stop_choice`)."""
+        entry = self.journal.get(request_id)
+        if entry is not None:
+            entry.stop(choice)
+            self._send(Abort(request_id, choice))
+
     def take(self, report: Report) -> None:
         """Take a report of the engine in. Raises ProtocolError when it contradicts what was reported before."""
-        if isinstance(report, Stepped):
+        if isinstance(report, (Stepped, Idle)):
             self.stats = report.stats
+        if isinstance(report, Stepped):
             for token in report.tokens:
                 self._take_token(token)
         elif isinstance(report, Accepted):

@@ -45,9 +45,10 @@ class Submit(msgspec.Struct, frozen=True, tag="submit"):
 
 
 class Abort(msgspec.Struct, frozen=True, tag="abort"):
-    """Forget a request and free what it holds. Unknown ids are ignored: it may have ended while this was on its way."""
+    """Forget a request, or one choice of it, and free what it holds. What is unknown is ignored: it may have ended."""
 
     request_id: str
+    choice: int | None = None
 
 
 class Loading(msgspec.Struct, frozen=True, tag="loading"):

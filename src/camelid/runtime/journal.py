@@ -24,6 +24,9 @@ class Entry:
         for choice, ids in enumerate(request.answers):
             self.answers[choice].extend(ids)
         self.finished = set(request.finished)
+        self.stopped: set[int] = (
+            set()
+        )  # given up: finished, and tokens that still come are no error
         self.was_admitted = False
         self.deaths = 0  # of engines that worked on it, in a row, with no token for it in between
         self.lone_deaths = 0  # … the last of them, when there was nothing else in the engine
@@ -41,6 +44,8 @@ class Entry:
         """
         if not 0 <= token.choice < len(self.answers):
             raise ProtocolError(f"request {token.request_id} has no choice {token.choice}")
+        if token.choice in self.stopped:
+            return False
         answer = self.answers[token.choice]
         if token.index < len(answer):
             if token.id != answer[token.index]:
@@ -52,6 +57,11 @@ class Entry:
             raise ProtocolError(f"{_place(token)} came after {len(answer)} tokens")
         self._append(token, answer)
         return True
+
+    def stop(self, choice: int) -> None:
+        """Take no more tokens of a choice."""
+        self.stopped.add(choice)
+        self.finished.add(choice)
 
     def _append(self, token: Token, answer: list[int]) -> None:
         answer.append(token.id)

@@ -71,6 +71,10 @@ class LocalEngine:
         """Yield the tokens of a request (see `EnginePort`)."""
         return self._streams.generate(request)
 
+    def stop_choice(self, request_id: str, choice: int) -> None:
+        """Give up one choice of a request (see `EnginePort`)."""
+        self._streams.stop_choice(request_id, choice)
+
     def stats(self) -> Mapping[str, float]:
         """Return the engine's last numbers."""
         return self._streams.stats

@@ -26,8 +26,8 @@ class Steppable(Protocol):
     def submit(self, request: GenerateRequest) -> None:
         """Take a request in. Raises Overloaded when the queue is full."""
 
-    def abort(self, request_id: str) -> None:
-        """Forget a request; unknown ids are ignored."""
+    def abort(self, request_id: str, choice: int | None = None) -> None:
+        """Forget a request or one choice of it; what is unknown is ignored."""
 
     def step(self) -> list[Token]:
         """Make one step. Raises RequestsFailed for requests that it gave up."""
@@ -36,7 +36,7 @@ class Steppable(Protocol):
         """True while a request is not complete."""
 
     def stats(self) -> Mapping[str, float]:
-        """Return counts and levels by name."""
+        """Return what it is doing and has done."""
 
 
 class LineClosed(Exception):
@@ -87,8 +87,12 @@ class EngineLoop:
         elif isinstance(command, Submit):
             self._submit(command.request)
         elif isinstance(command, Abort):
+            self._abort(command)
+
+    def _abort(self, command: Abort) -> None:
+        if command.choice is None:
             self._returning = deque(request for request in self._returning if request.id != command.request_id)
-            self._engine.abort(command.request_id)
+        self._engine.abort(command.request_id, command.choice)
 
     def _submit(self, request: GenerateRequest) -> None:
         try:
