@@ -123,16 +123,19 @@ def test_a_large_vocabulary_opens_fast_and_stays_in_the_file(tmp_path: Path) -> 
     assert peak < 64 << 20
 
 
-@given(
-    st.lists(st.binary(max_size=12) | st.sampled_from([b"", b"\0" * 20, b"x" * 300, b"y" * 65_535]), max_size=40),
-    st.data(),
-)
+TRICKY = [b"", b"\0" * 20, b"x" * 300, b"y" * 65_535]
+
+
+@given(st.lists(st.binary(max_size=12) | st.sampled_from(TRICKY), max_size=40), st.data())
 @settings(deadline=None)
 def test_strings_are_found_wherever_their_lengths_lead(few: list[bytes], data: Any) -> None:
     strings = few * data.draw(st.sampled_from([1, 60])) if sum(map(len, few)) < 2000 else few
     raw = np.frombuffer(b"junk" + b"".join(map(text, strings)) + b"\1" * 9, np.uint8)
     bounds = locate_strings(raw, 4, len(strings))
     assert [raw[a : b - 8].tobytes() for a, b in pairwise(bounds)] == strings
+    cut = data.draw(st.integers(4, len(raw)))
+    whole = [bound for bound in bounds[1:].tolist() if bound - 8 <= cut]
+    assert locate_strings(raw[:cut], 4, len(strings)).tolist() == [12, *whole]
 
 
 NUMBER = struct.pack("<I", 1)

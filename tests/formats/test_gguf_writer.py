@@ -149,7 +149,7 @@ def test_a_writer_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path
         ({"a": np.zeros(2, np.complex64)}, [], "'a' is an array of complex64"),
         ({"": 1}, [], "the name of a key or tensor is empty"),
         ({"k" * 2000: 1}, [], "has 2000 bytes, but at most 1024"),
-        ({"general.alignment": 12}, [], "general.alignment is 12, but it must be a power of two from 8 on"),
+        ({"general.alignment": 12}, [], "general.alignment is 12, but it is a power of two from 8 to 1048576"),
         ({}, [("t", (4,)), ("t", (4,))], "two tensors are named 't'"),
         ({}, [("t", ())], r"tensor 't' has the shape \(\), but GGUF has 1 to 4 dimensions, none 0"),
         ({}, [("t", (4, 0))], r"tensor 't' has the shape \(4, 0\)"),

@@ -86,7 +86,7 @@ def _value(chance: random.Random) -> list[Field]:
 
 
 def _array(chance: random.Random) -> list[Field]:
-    length = chance.choice((0, 1, 2, 5, 40)) if chance.random() < 0.98 else 1500  # which is read by leaps
+    length = chance.choice((0, 1, 2, 5, 40)) if chance.random() < 0.99 else 1500  # which is read by leaps
     if chance.random() < 0.5:
         texts = [part for _ in range(length) for part in _text(_words(chance))]
         return [Field.number(ValueType.STRING, 4), Field.number(length, 8), *texts]

@@ -44,7 +44,7 @@ def locate_strings(data: NDArray[np.uint8], start: int, count: int) -> NDArray[n
 def _leap(data: NDArray[np.uint8], at: int, num_wanted: int) -> NDArray[np.int64] | list[int]:
     """Return where the texts after the first begin, as far as the chain can be seen in a window from `at` on."""
     window = data[at : at + LEAP_BYTES]
-    if window[2:8].any():
+    if len(window) < 8 or window[2:8].any():
         return []
     filled = np.flatnonzero(window != 0)  # numpy finds bools several times faster than bytes
     texts = filled[1:][np.diff(filled) > 6]

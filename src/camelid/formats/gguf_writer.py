@@ -25,6 +25,7 @@ from .gguf_header import (
     ALIGNMENT_KEY,
     DEFAULT_ALIGNMENT,
     MAGIC,
+    MAX_ALIGNMENT,
     MAX_DIMENSIONS,
     MAX_NAME_BYTES,
     MAX_STRING_BYTES,
@@ -106,8 +107,8 @@ def _pad(file: BinaryIO, size_bytes: int, alignment: int) -> None:
 def _alignment(metadata: Mapping[str, Any]) -> int:
     alignment = metadata.get(ALIGNMENT_KEY, DEFAULT_ALIGNMENT)
     alignment = alignment.value if isinstance(alignment, Typed) else alignment
-    if not isinstance(alignment, int) or alignment < 8 or alignment & (alignment - 1):
-        raise InvalidRequest(f"{ALIGNMENT_KEY} is {alignment!r}, but it must be a power of two from 8 on")
+    if not isinstance(alignment, int) or not 8 <= alignment <= MAX_ALIGNMENT or alignment & (alignment - 1):
+        raise InvalidRequest(f"{ALIGNMENT_KEY} is {alignment!r}, but it is a power of two from 8 to {MAX_ALIGNMENT}")
     return alignment
 
 

@@ -143,6 +143,8 @@ def _read_entry(path: Path, name: str, entry: Any) -> tuple[TensorInfo, int, int
     block_type = _block_type(path, name, entry["dtype"])
     shape = _sizes(path, f"shape of tensor {name!r}", entry["shape"])
     offsets = _sizes(path, f"data_offsets of tensor {name!r}", entry["data_offsets"])
+    if math.prod(max(size, 1) for size in shape) * block_type.bytes_per_block >= 2**63:  # a 0 among them hides it
+        raise FormatError(path, f"shape of tensor {name!r}", list(shape), "its dimensions together are less than 2**63")
     size_bytes = math.prod(shape) * block_type.bytes_per_block
     if len(offsets) != 2 or offsets[1] - offsets[0] != size_bytes:
         rule = f"the shape {list(shape)} in {entry['dtype']} takes {size_bytes} bytes"
