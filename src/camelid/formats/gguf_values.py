@@ -80,7 +80,7 @@ class NumberArray(Sequence[Any]):
         return iter(self._numbers.tolist())
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
-        return np.array(self._numbers, dtype=dtype)
+        return np.array(self._numbers, dtype=dtype) if copy else np.asarray(self._numbers, dtype=dtype)
 
     def __eq__(self, other: object) -> bool:
         return _equal(self, other)
