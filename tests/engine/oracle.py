@@ -4,25 +4,28 @@ from __future__ import annotations
 
 from collections import Counter
 
+from tests.fakes import FakeHistory, logits_of
+
 from camelid.backends.base import Draw
 from camelid.backends.sampling import sample
 from camelid.engine.engine import Engine
 from camelid.engine.request import GenerateRequest, Token
 from camelid.engine.sequence import pages_for
 from camelid.types import FinishReason
-from tests.fakes import fake_logits
 
 
 def answer_of(request: GenerateRequest, choice: int, context_length: int, vocabulary_size: int) -> list[Token]:
     """Return all tokens of one choice of a new request on the fake model, with `cached_tokens` left 0."""
     tokens: list[Token] = []
     answer: list[int] = []
+    history = FakeHistory()
+    history.extend(request.prompt)
     while not tokens or tokens[-1].finish is None:
-        ids = (*request.prompt, *answer)
         banned = request.end_ids if len(answer) < request.min_tokens else frozenset()
-        draw = Draw(request.sampling, choice, len(ids), request.prompt, answer, banned, request.top_logprobs)
-        drawn = sample(fake_logits(ids, vocabulary_size)[None], [draw])[0]
+        draw = Draw(request.sampling, choice, history.num_tokens, request.prompt, answer, banned, request.top_logprobs)
+        drawn = sample(logits_of(history.total, vocabulary_size)[None], [draw])[0]
         answer.append(drawn.id)
+        history.extend([drawn.id])
         finish = None
         if drawn.id in request.end_ids:
             finish = FinishReason.STOP

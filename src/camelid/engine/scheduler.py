@@ -110,12 +110,15 @@ class Scheduler:
 
     def _reuse_pages(self, sequence: Sequence) -> None:
         """Take over the next pages of a begun prompt if another sequence has computed the same ones meanwhile."""
-        if sequence.num_computed == len(sequence.pages) * PAGE_TOKENS:
-            pages = cached_pages(sequence, self.pool, (sequence.num_tokens - 1) // PAGE_TOKENS)
+        pages = cached_pages(sequence, self.pool, (sequence.num_tokens - 1) // PAGE_TOKENS)
+        if pages and sequence.page_copy is None:
+            first = sequence.num_computed // PAGE_TOKENS
             self.pool.share(pages)
-            sequence.pages += pages
-            self._count_reused(sequence, len(pages) * PAGE_TOKENS)
-            sequence.num_computed += len(pages) * PAGE_TOKENS
+            self.pool.give_back(sequence.pages[first:])  # one that is partly computed, if any
+            sequence.pages[first:] = pages
+            num_computed = (first + len(pages)) * PAGE_TOKENS
+            self._count_reused(sequence, num_computed - sequence.num_computed)
+            sequence.num_computed = num_computed
             self._release_followers(sequence)
 
     # ── admission ──
