@@ -1,0 +1,188 @@
+"""The application: every route, behind one guard, with one way to say what went wrong. And a server of it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+
+from camelid import __version__
+from camelid.errors import CamelidError
+from camelid.settings import ServerSettings
+
+from . import health
+from .auth import Keys, check_exposure
+from .banner import banner
+from .connection import bounded
+from .contract import ServedRuntime
+from .door import Door, ModelNames
+from .errors import internal_problem, problem_of, problem_of_http, respond
+from .guard import Guard, Named
+from .leaving import LeavingServer
+from .lifecycle import Lifecycle
+from .limits import Limits
+from .listen import listen, url_of
+from .metrics import Level, Metrics
+from .openai import routes as openai_routes
+from .openai.replies import error_body
+
+
+def create_app(
+    runtime: ServedRuntime,
+    settings: ServerSettings,
+    *,
+    default_model: str,
+    aliases: Mapping[str, str] | None = None,
+    lifecycle: Lifecycle | None = None,
+    limits: Limits | None = None,
+) -> FastAPI:
+    """Return the application that serves `runtime`. `lifecycle` is given by who starts and stops it (`serve`)."""
+    lifecycle = lifecycle or Lifecycle()
+    door = Door(
+        runtime,
+        ModelNames(default_model, aliases or {}),
+        lifecycle,
+        Metrics(__version__, lambda: _levels(runtime, lifecycle)),
+        limits or Limits(),
+    )
+    app = FastAPI(
+        title="Camelid",
+        version=__version__,
+        summary="Llama-class language models over HTTP, in the dialects that clients speak.",
+        docs_url=None,  # those pages load scripts from another host
+        redoc_url=None,
+        middleware=[Middleware(Named), Middleware(Guard, Keys(settings.api_key), settings.host, error_body)],
+        separate_input_output_schemas=False,
+    )
+    app.include_router(health.router(door))
+    app.include_router(openai_routes.OpenAIRoutes(door, f"camelid-{__version__}").router())
+    _answer_errors(app)
+    _describe(app, openai_routes.schemas())
+    return app
+
+
+def serve(
+    runtime: ServedRuntime,
+    settings: ServerSettings,
+    default_model: str,
+    aliases: Mapping[str, str] | None = None,
+    *,
+    limits: Limits | None = None,
+    announce: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True),
+) -> None:
+    """Load `default_model` and serve it until SIGTERM or Ctrl-C; then finish what runs, and close the runtime.
+
+    The port is taken first, and the probes answer while the model is loaded. `announce` is given the lines that tell
+    that the server is up. Raises InvalidSetting for an address that cannot be used, and whatever loading raises; leaves
+    with SystemExit when a second signal stopped it.
+    """
+    check_exposure(settings)
+    limits, lifecycle = limits or Limits(), Lifecycle()
+    app = create_app(
+        runtime, settings, default_model=default_model, aliases=aliases, lifecycle=lifecycle, limits=limits
+    )
+    server = LeavingServer(server_config(app, limits), lifecycle, settings.drain_seconds, limits)
+    with listen(settings.host, settings.port) as listener:
+
+        def begin() -> None:
+            lifecycle.is_started = True
+            announce(banner(__version__, url_of(listener), settings, runtime.loaded()))
+
+        asyncio.run(_run(server, listener, runtime, default_model, begin))
+    if server.forced_by is not None:
+        raise SystemExit(128 + server.forced_by)
+
+
+async def _run(
+    server: LeavingServer, listener: socket.socket, runtime: ServedRuntime, model: str, begin: Callable[[], None]
+) -> None:
+    """Listen, load the model, call `begin`, serve to the end.
+
+    Whichever of loading and serving fails, the other is stopped.
+    """
+    serving = asyncio.ensure_future(server.serve(sockets=[listener]))
+    loading = asyncio.ensure_future(runtime.load(model))
+    both: list[asyncio.Future[Any]] = [serving, loading]
+    try:
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        if loading.done() and loading.exception() is None:
+            begin()
+        else:  # loading failed, or a signal came while it lasted
+            server.should_exit = True
+            loading.cancel()
+        await asyncio.wait(both)
+    finally:
+        await runtime.close()
+    serving.result()
+    if not loading.cancelled():
+        loading.result()
+
+
+def server_config(app: FastAPI, limits: Limits) -> uvicorn.Config:
+    """Return uvicorn's settings: our connections, no log of its own, nothing believed that a proxy's headers say."""
+    return uvicorn.Config(
+        app,
+        http=bounded(limits, error_body),
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        log_level="error",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=round(limits.keep_alive_s),
+        timeout_graceful_shutdown=max(1, round(limits.cut_s)),
+    )
+
+
+def _answer_errors(app: FastAPI) -> None:
+    """Answer every error in a dialect's envelope. There is one dialect so far; the next is chosen here, by path."""
+
+    async def ours(request: Request, error: Exception) -> Response:
+        assert isinstance(error, CamelidError)
+        return respond(problem_of(error), error_body)
+
+    async def https(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        return respond(problem_of_http(error), error_body)
+
+    async def bug(request: Request, error: Exception) -> Response:
+        response = respond(internal_problem(), error_body)
+        response.headers["x-request-id"] = request.state.request_id  # this answer is made outside of Named
+        return response
+
+    app.add_exception_handler(CamelidError, ours)
+    app.add_exception_handler(HTTPException, https)
+    app.add_exception_handler(Exception, bug)
+
+
+def _describe(app: FastAPI, schemas: Mapping[str, Any]) -> None:
+    """Put the bodies' schemas, which FastAPI does not see, into the OpenAPI document."""
+    plain = app.openapi
+
+    def described() -> dict[str, Any]:
+        document = plain()
+        document.setdefault("components", {}).setdefault("schemas", {}).update(schemas)
+        return document
+
+    app.openapi = described  # type: ignore[method-assign]
+
+
+def _levels(runtime: ServedRuntime, lifecycle: Lifecycle) -> list[Level]:
+    """Return the gauges that are read when Prometheus asks."""
+    stats = runtime.stats()
+    own = [
+        Level("num_requests_in_flight", "Requests that are being answered.", lifecycle.num_running),
+        Level("engine_restarts", "Engines that died and were replaced.", runtime.health().num_restarts),
+        Level("is_draining", "1 while the server is shutting down.", lifecycle.is_leaving),
+    ]
+    return own + [Level(name, "The engine's own count or level.", value) for name, value in sorted(stats.items())]

@@ -1,0 +1,43 @@
+"""What the server asks of a runtime, and nothing more: tests put a scripted one in its place."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Protocol
+
+from camelid.runtime.status import Health, ModelStatus
+from camelid.types import ChatRequest, CompletionRequest, Event
+
+
+class ServedRuntime(Protocol):
+    """The runtime as the server sees it.
+
+    Errors of a request are raised by the first step of its iterator, before any event.
+    """
+
+    async def load(self, name: str) -> object:
+        """Load a model."""
+
+    def chat(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
+        """Yield the events of one conversation turn.
+
+        Closing the iterator frees what the request holds within one step.
+        """
+
+    def complete(self, request: CompletionRequest) -> AsyncGenerator[Event, None]:
+        """Yield the events of one plain completion."""
+
+    def loaded(self) -> Sequence[ModelStatus]:
+        """Return the loaded models."""
+
+    def health(self) -> Health:
+        """Say how the engines are."""
+
+    def stats(self) -> Mapping[str, float]:
+        """Return the engines' counts and levels by name."""
+
+    async def drain(self, seconds: float) -> object:
+        """Take no new requests, and wait until the running ones are done, at most `seconds`."""
+
+    async def close(self) -> None:
+        """Stop. Open requests end with Unavailable."""

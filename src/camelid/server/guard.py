@@ -1,0 +1,103 @@
+"""What every request passes before it reaches a route: a name for the log, and the rules of `auth.py`.
+
+Plain ASGI middleware around the whole router, so that no route can be forgotten, now or later.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from camelid.errors import Unauthorized
+
+from .auth import Keys, allowed_host, is_loopback, same_origin
+from .errors import Envelope, Problem, http_problem, problem_of, respond
+
+OPEN_PATHS = frozenset({"/livez", "/readyz", "/startupz"})  # probes carry no key; they tell nothing but yes or no
+
+_logger = logging.getLogger("camelid.server.access")
+_SAFETY = ((b"x-content-type-options", b"nosniff"),)
+_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")  # a client's own id is kept if it cannot upset a log
+
+
+class Named:
+    """Gives each request an id, returns it in `x-request-id`, and logs one line when the answer is complete."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on (the entry that ASGI wants)."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        given = _headers(scope).get(b"x-request-id", b"")
+        request_id = given.decode() if _ID.fullmatch(given) else f"req_{secrets.token_hex(12)}"
+        scope.setdefault("state", {})["request_id"] = request_id
+        status, began = 500, time.monotonic()
+
+        async def named_send(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode()), *_SAFETY]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, named_send)
+        finally:
+            level = logging.DEBUG if scope["path"] in OPEN_PATHS else logging.INFO
+            seconds = time.monotonic() - began
+            path = scope["raw_path"].decode("latin-1")  # still percent-encoded: no line ends for the log
+            _logger.log(level, "%s %s %d in %.3f s %s", scope["method"], path, status, seconds, request_id)
+
+
+class Guard:
+    """Refuses what may not come in. `host` is the address that the server listens on."""
+
+    def __init__(self, app: ASGIApp, keys: Keys, host: str, envelope: Envelope) -> None:
+        self._app, self._keys, self._envelope = app, keys, envelope
+        self._host = host
+        self._is_local = is_loopback(host)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, or answer it (the entry that ASGI wants)."""
+        problem = self._problem(scope) if scope["type"] == "http" and scope["path"] not in OPEN_PATHS else None
+        if problem is None:
+            await self._app(scope, receive, send)
+        else:
+            await respond(problem, self._envelope)(scope, receive, send)
+
+    def _problem(self, scope: Scope) -> Problem | None:
+        headers = _headers(scope)
+        host = headers.get(b"host", b"")
+        if self._is_local and not allowed_host(host, self._host):
+            return http_problem(
+                403,
+                "the Host header names no address of this machine. A proxy in front must set it to localhost",
+                close=True,
+            )
+        origin = headers.get(b"origin")
+        if origin is not None and not same_origin(origin, scope["scheme"], host):
+            return http_problem(403, "requests from pages of another origin are not served", close=True)
+        try:
+            self._keys.check(headers.get(b"authorization"))
+        except Unauthorized as error:
+            return replace(problem_of(error), close=scope["method"] == "POST")  # its body is not read
+        if scope["method"] == "POST" and not _is_json(headers.get(b"content-type", b"")):
+            return http_problem(415, "the body must be sent as content-type: application/json", close=True)
+        return None
+
+
+def _headers(scope: Scope) -> Mapping[bytes, bytes]:
+    return dict(scope["headers"])
+
+
+def _is_json(content_type: bytes) -> bool:
+    return content_type.partition(b";")[0].strip().lower() == b"application/json"

@@ -1,0 +1,104 @@
+"""What Prometheus reads: counters and histograms of the answers, and the engines' levels at the moment of reading.
+
+Names are vLLM's with our prefix, so that dashboards need one replacement. Each server has its own registry: two in one
+process do not mix.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from camelid.errors import CamelidError, Cancelled
+from camelid.types import Event, Finished, Text, Usage
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_FIRST_TOKEN_S = (0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80, 160)
+_BETWEEN_S = (0.002, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5, 5, 10)
+_WHOLE_S = (0.1, 0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920)
+
+
+@dataclass(frozen=True)
+class Level:
+    """One gauge that is read when Prometheus asks."""
+
+    name: str
+    meaning: str
+    value: float
+
+
+class Metrics:
+    """The metrics of one server."""
+
+    def __init__(self, version: str, levels: Callable[[], list[Level]] = list) -> None:
+        self.registry = CollectorRegistry()
+        self.registry.register(_Levels(levels))
+        names = ("model_name",)
+        self._prompt = self._counter("prompt_tokens", "Tokens of prompts.", names)
+        self._cached = self._counter("prompt_tokens_cached", "Tokens of prompts that the prefix cache spared.", names)
+        self._generated = self._counter("generation_tokens", "Tokens that were generated.", names)
+        self._outcomes = self._counter("request_outcome", "Requests by how they ended.", (*names, "outcome"))
+        self._successes = self._counter("request_success", "Answers by why they ended.", (*names, "finished_reason"))
+        self._first = self._histogram("time_to_first_token_seconds", "From request to first text.", _FIRST_TOKEN_S)
+        self._between = self._histogram("inter_token_latency_seconds", "Between two pieces of text.", _BETWEEN_S)
+        self._whole = self._histogram("e2e_request_latency_seconds", "From request to last event.", _WHOLE_S)
+        build = Gauge("camelid_build_info", "The version that runs.", ("version",), registry=self.registry)
+        build.labels(version).set(1)
+
+    def page(self) -> bytes:
+        """Return all metrics in Prometheus's text form."""
+        return generate_latest(self.registry)
+
+    async def observed(self, events: AsyncGenerator[Event, None], model: str) -> AsyncGenerator[Event, None]:
+        """Yield `events`, and count what they tell."""
+        began = last = time.monotonic()
+        outcome = "cancelled"  # unless it turns out otherwise: a closed iterator does not come back here
+        seen = False
+        try:
+            async with aclosing(events):
+                async for event in events:
+                    if isinstance(event, Text) and event.choice == 0:
+                        now = time.monotonic()
+                        (self._between if seen else self._first).labels(model).observe(now - last)
+                        last, seen = now, True
+                    elif isinstance(event, Finished):
+                        self._count(event, model)
+                    yield event
+            outcome = "success"
+        except CamelidError as error:
+            outcome = "cancelled" if isinstance(error, Cancelled) else type(error).__name__
+            raise
+        finally:
+            self._outcomes.labels(model, outcome).inc()
+            self._whole.labels(model).observe(time.monotonic() - began)
+
+    def _count(self, event: Finished, model: str) -> None:
+        self._successes.labels(model, event.reason.value).inc()
+        usage = event.usage or Usage(0, 0)
+        self._prompt.labels(model).inc(usage.prompt_tokens)
+        self._cached.labels(model).inc(usage.cached_tokens)
+        self._generated.labels(model).inc(usage.completion_tokens)
+
+    def _counter(self, name: str, meaning: str, labels: tuple[str, ...]) -> Counter:
+        return Counter(f"camelid_{name}", meaning, labels, registry=self.registry)
+
+    def _histogram(self, name: str, meaning: str, buckets: tuple[float, ...]) -> Histogram:
+        return Histogram(f"camelid_{name}", meaning, ("model_name",), buckets=buckets, registry=self.registry)
+
+
+class _Levels(Collector):
+    """Reads the levels when Prometheus asks."""
+
+    def __init__(self, levels: Callable[[], list[Level]]) -> None:
+        self._levels = levels
+
+    def collect(self) -> Iterator[Metric]:
+        for level in self._levels():
+            yield GaugeMetricFamily(f"camelid_{level.name}", level.meaning, value=level.value)

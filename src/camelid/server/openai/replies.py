@@ -1,0 +1,304 @@
+"""From the runtime's events to OpenAI's replies and stream chunks.
+
+Reducers: an event goes in, state is kept, bytes come out. Nothing here waits, sends or knows HTTP. Chunks are put
+together from constant parts, because one is written for every token.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from camelid.types import Event, Finished, Reasoning, Started, Text, TokenScore, ToolCall, ToolCalled, Usage
+
+from ..errors import Problem
+from ..sse import BEAT, DONE, MEDIA_TYPE, frame, json_text
+from .requests import Form
+
+NO_CHANCE = -9999.0  # OpenAI's stand-in for a logarithm of zero, which JSON cannot write
+
+encode = msgspec.json.encode
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What every chunk of one reply has in common."""
+
+    id: str
+    created: int  # Unix time, seconds
+    fingerprint: str
+
+
+def error_body(problem: Problem) -> bytes:
+    """Return OpenAI's envelope of an error."""
+    kind = "invalid_request_error" if problem.status < 500 else "server_error"
+    body = {"message": problem.message, "type": kind, "param": problem.field, "code": problem.code}
+    return encode({"error": body | dict(problem.details)})
+
+
+def model_card(name: str, created: int) -> dict[str, Any]:
+    """Return one entry of the list of models."""
+    return {"id": name, "object": "model", "created": created, "owned_by": "camelid"}
+
+
+@dataclass
+class _Usages:
+    """The usage of a reply: the sum over its requests (plain completion may have several)."""
+
+    prompt: int = 0
+    completion: int = 0
+    cached: int = 0
+
+    def add(self, usage: Usage | None) -> None:
+        if usage is not None:
+            self.prompt += usage.prompt_tokens
+            self.completion += usage.completion_tokens
+            self.cached += usage.cached_tokens
+
+    def body(self) -> dict[str, Any]:
+        return {
+            "prompt_tokens": self.prompt,
+            "completion_tokens": self.completion,
+            "total_tokens": self.prompt + self.completion,
+            "prompt_tokens_details": {"cached_tokens": self.cached},
+        }
+
+
+@dataclass
+class _Answer:
+    """One choice of a reply that is sent whole."""
+
+    texts: list[str] = field(default_factory=list)
+    thoughts: list[str] = field(default_factory=list)
+    calls: list[ToolCall] = field(default_factory=list)
+    scores: list[TokenScore] = field(default_factory=list)
+    reason: str | None = None
+
+
+class _Reply:
+    """Gathers the events of all choices; the base of both kinds of reply."""
+
+    def __init__(self, stamp: Stamp, form: Form, num_prompts: int = 1) -> None:
+        self.stamp, self.form = stamp, form
+        self.answers = [_Answer() for _ in range(form.num_choices * num_prompts)]
+        self.usage = _Usages()
+
+    def feed(self, event: Event) -> None:
+        """Take one event."""
+        match event:
+            case Text():
+                self.answers[event.choice].texts.append(event.text)
+                self.answers[event.choice].scores.extend(event.scores)
+            case Reasoning():
+                self.answers[event.choice].thoughts.append(event.text)
+            case ToolCalled():
+                if self.form.parallel_calls or event.index == 0:
+                    self.answers[event.choice].calls.append(event.call)
+            case Finished():
+                self.answers[event.choice].reason = event.reason.value
+                self.usage.add(event.usage)
+
+    def _body(self, kind: str, choices: list[dict[str, Any]]) -> bytes:
+        return encode(
+            {
+                "id": self.stamp.id,
+                "object": kind,
+                "created": self.stamp.created,
+                "model": self.form.model,
+                "system_fingerprint": self.stamp.fingerprint,
+                "choices": choices,
+                "usage": self.usage.body(),
+            }
+        )
+
+
+class ChatReply(_Reply):
+    """The reply to a chat request that is not streamed."""
+
+    def body(self) -> bytes:
+        """Return the reply, once all events are in."""
+        choices = [
+            {
+                "index": index,
+                "message": self._message(answer),
+                "logprobs": _chat_scores(answer.scores) if self.form.logprobs else None,
+                "finish_reason": answer.reason,
+            }
+            for index, answer in enumerate(self.answers)
+        ]
+        return self._body("chat.completion", choices)
+
+    def _message(self, answer: _Answer) -> dict[str, Any]:
+        text = "".join(answer.texts)
+        message: dict[str, Any] = {
+            "role": "assistant",
+            "content": text or (None if answer.calls else ""),
+            "refusal": None,
+        }
+        if answer.thoughts:
+            message["reasoning_content"] = "".join(answer.thoughts)
+        if answer.calls:
+            message["tool_calls"] = [_call(call) for call in answer.calls]
+        return message
+
+
+class CompletionReply(_Reply):
+    """The reply to a plain completion that is not streamed."""
+
+    def body(self) -> bytes:
+        """Return the reply, once all events are in."""
+        choices = [
+            {
+                "index": index,
+                "text": self.form.echo + "".join(answer.texts),
+                "logprobs": LegacyScores().take(answer.scores) if self.form.logprobs else None,
+                "finish_reason": answer.reason,
+            }
+            for index, answer in enumerate(self.answers)
+        ]
+        return self._body("text_completion", choices)
+
+
+class _Stream:
+    """Writes chunks; the base of both kinds of stream."""
+
+    media_type = MEDIA_TYPE
+    beat = BEAT
+
+    def __init__(self, stamp: Stamp, form: Form, kind: str) -> None:
+        self.form = form
+        self.usage = _Usages()
+        self._head = (
+            f'{{"id":"{stamp.id}","object":"{kind}","created":{stamp.created},"model":{json_text(form.model).decode()},'
+            f'"system_fingerprint":{json_text(stamp.fingerprint).decode()},"choices":['
+        ).encode()
+        self._tail = b'],"usage":null}' if form.include_usage else b"]}"
+
+    def finish(self) -> bytes:
+        """Return what comes after the last event."""
+        if not self.form.include_usage:
+            return DONE
+        return frame(self._head + b'],"usage":' + encode(self.usage.body()) + b"}") + DONE
+
+    def fail(self, problem: Problem) -> bytes:
+        """Return the event that ends a stream with an error: there is no `[DONE]` behind it."""
+        return frame(error_body(problem))
+
+    def _chunk(self, choice: bytes) -> bytes:
+        return frame(self._head + choice + self._tail)
+
+
+class ChatStream(_Stream):
+    """The chunks of a chat reply."""
+
+    def __init__(self, stamp: Stamp, form: Form) -> None:
+        super().__init__(stamp, form, "chat.completion.chunk")
+
+    def feed(self, event: Event) -> bytes:
+        """Return the chunks that `event` makes; none for some."""
+        match event:
+            case Text():
+                scores = encode(_chat_scores(event.scores)) if self.form.logprobs else b"null"
+                return self._delta(event.choice, b'{"content":' + json_text(event.text) + b"}", scores)
+            case Started():
+                roles = range(self.form.num_choices)
+                return b"".join(self._delta(choice, b'{"role":"assistant","content":""}') for choice in roles)
+            case Reasoning():
+                return self._delta(event.choice, b'{"reasoning_content":' + json_text(event.text) + b"}")
+            case ToolCalled():
+                if event.index and not self.form.parallel_calls:
+                    return b""
+                call = {"index": event.index} | _call(event.call)
+                return self._delta(event.choice, b'{"tool_calls":' + encode([call]) + b"}")
+            case Finished():
+                self.usage.add(event.usage)
+                return self._delta(event.choice, b"{}", reason=json_text(event.reason.value))
+
+    def _delta(self, choice: int, delta: bytes, scores: bytes = b"null", reason: bytes = b"null") -> bytes:
+        parts = (b'{"index":%d,"delta":' % choice, delta, b',"logprobs":', scores, b',"finish_reason":', reason, b"}")
+        return self._chunk(b"".join(parts))
+
+
+class CompletionStream(_Stream):
+    """The chunks of a plain completion."""
+
+    def __init__(self, stamp: Stamp, form: Form, num_prompts: int = 1) -> None:
+        super().__init__(stamp, form, "text_completion")
+        self._scores = [LegacyScores() for _ in range(form.num_choices * num_prompts)]
+
+    def feed(self, event: Event) -> bytes:
+        """Return the chunks that `event` makes; none for some."""
+        match event:
+            case Text():
+                scores = encode(self._scores[event.choice].take(event.scores)) if self.form.logprobs else b"null"
+                return self._text(event.choice, event.text, scores)
+            case Started() if self.form.echo:
+                return b"".join(self._text(choice, self.form.echo) for choice in range(self.form.num_choices))
+            case Finished():
+                self.usage.add(event.usage)
+                return self._text(event.choice, "", reason=json_text(event.reason.value))
+            case _:
+                return b""
+
+    def _text(self, choice: int, text: str, scores: bytes = b"null", reason: bytes = b"null") -> bytes:
+        parts = (
+            b'{"index":%d,"text":' % choice,
+            json_text(text),
+            b',"logprobs":',
+            scores,
+            b',"finish_reason":',
+            reason,
+        )
+        return self._chunk(b"".join((*parts, b"}")))
+
+
+class LegacyScores:
+    """Writes the four parallel lists of plain completions; remembers how far into the text the answer is."""
+
+    def __init__(self) -> None:
+        self._offset = 0  # characters of the answer before the next token
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def take(self, scores: Iterable[TokenScore]) -> dict[str, list[Any]]:
+        """Return the lists for the next tokens. A token inside a character has the offset of that character."""
+        lists: dict[str, list[Any]] = {"tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []}
+        for score in scores:
+            lists["tokens"].append(_legacy_piece(score))
+            lists["token_logprobs"].append(_finite(score.logprob))
+            lists["top_logprobs"].append({_legacy_piece(top): _finite(top.logprob) for top in score.top})
+            lists["text_offset"].append(self._offset)
+            self._offset += len(self._decoder.decode(score.piece))
+        return lists
+
+
+def _call(call: ToolCall) -> dict[str, Any]:
+    return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+
+
+def _chat_scores(scores: Iterable[TokenScore]) -> dict[str, Any]:
+    content = [_score(score) | {"top_logprobs": [_score(top) for top in score.top]} for score in scores]
+    return {"content": content, "refusal": None}
+
+
+def _score(score: TokenScore) -> dict[str, Any]:
+    return {"token": _piece(score), "logprob": _finite(score.logprob), "bytes": list(score.piece)}
+
+
+def _piece(score: TokenScore) -> str:
+    return score.piece.decode("utf-8", "replace")
+
+
+def _legacy_piece(score: TokenScore) -> str:
+    """Return a token's text; for a part of a character its bytes, spelled as OpenAI does, so that two parts differ."""
+    try:
+        return score.piece.decode()
+    except UnicodeDecodeError:
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in score.piece)
+
+
+def _finite(logprob: float) -> float:
+    return max(logprob, NO_CHANCE)

@@ -1,0 +1,327 @@
+"""From a typed body to the request that the runtime understands. All checking ends here.
+
+Every field is honoured, or has no effect by its nature (a label), or is refused by name: nothing is left out in
+silence. Defaults are OpenAI's. Nothing here knows HTTP or the runtime.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from camelid.errors import InvalidRequest
+from camelid.types import (
+    MAX_TOP_LOGPROBS,
+    ChatRequest,
+    CompletionRequest,
+    Generation,
+    Message,
+    Role,
+    Sampling,
+    Stopping,
+    ToolCall,
+    ToolSpec,
+)
+
+from ..decode import check_depth
+from ..limits import Limits
+from . import bodies
+from .bodies import ChatBody, CompletionBody
+
+COMPLETION_MAX_TOKENS = 16  # OpenAI's default for plain completions
+
+_NAME = re.compile(r"^[a-zA-Z0-9_-]{1,64}$")  # OpenAI's rule for the names of functions
+
+# Fields that are accepted in the values that ask for nothing special, and refused in any other.
+NEUTRAL: Mapping[str, tuple[Any, ...]] = {
+    "modalities": (["text"],),
+    "prompt_cache_retention": ("in_memory",),
+    "reasoning_effort": ("none",),
+    "response_format": ({"type": "text"},),
+    "service_tier": ("auto", "default"),
+    "store": (False,),
+    "verbosity": ("medium",),
+    "annotations": ([],),
+    "include_obfuscation": (False,),
+}
+
+# Fields that cannot be honoured at all, with what to do instead where there is something.
+REFUSED: Mapping[str, str | None] = {
+    "audio": None,
+    "function_call": "use tool_choice",
+    "functions": "use tools",
+    "moderation": None,
+    "prediction": None,
+    "prompt_cache_options": "prefixes are cached without being asked",
+    "web_search_options": None,
+    "suffix": None,
+    "refusal": None,
+    "reasoning_content": None,
+    "name": "put the speaker's name into the content",
+}
+
+
+@dataclass(frozen=True)
+class Form:
+    """How the reply is to be written: what of the body is the dialect's business and not the model's."""
+
+    model: str
+    stream: bool = False
+    include_usage: bool = False
+    num_choices: int = 1
+    logprobs: bool = False
+    parallel_calls: bool = True
+    echo: str = ""  # text to put before each answer
+
+
+def to_chat_request(body: ChatBody, model: str, seed: int, limits: Limits) -> ChatRequest:
+    """Return what `body` asks of `model`.
+
+    `seed` is used when the body brings none. Raises InvalidRequest naming the field.
+    """
+    _refuse_fields(body)
+    if not 1 <= len(body.messages) <= limits.messages:
+        raise InvalidRequest(
+            f"messages must have 1–{limits.messages} entries, got {len(body.messages)}", field="messages"
+        )
+    return ChatRequest(
+        model=model,
+        messages=_messages(body.messages),
+        tools=_tools(body, limits),
+        generation=_generation(body, seed, _chat_max_tokens(body), _chat_top_logprobs(body)),
+    )
+
+
+def chat_form(body: ChatBody, model: str) -> Form:
+    """Return how the reply to `body` is written; `model` is the name that it shows."""
+    return Form(
+        model=model,
+        stream=bool(body.stream),
+        include_usage=_include_usage(body),
+        num_choices=body.n or 1,
+        logprobs=bool(body.logprobs),
+        parallel_calls=body.parallel_tool_calls is not False,
+    )
+
+
+def to_completion_requests(body: CompletionBody, model: str, seed: int, limits: Limits) -> list[CompletionRequest]:
+    """Return one request for each prompt of `body`. Raises InvalidRequest naming the field."""
+    _refuse_fields(body)
+    if body.best_of is not None and body.best_of != (body.n or 1):
+        raise InvalidRequest(f"best_of must be equal to n ({body.n or 1}), got {body.best_of}", field="best_of")
+    if body.logprobs is not None and not 0 <= body.logprobs <= MAX_TOP_LOGPROBS:
+        raise InvalidRequest(f"logprobs must be 0–{MAX_TOP_LOGPROBS}, got {body.logprobs}", field="logprobs")
+    max_tokens = COMPLETION_MAX_TOKENS if body.max_tokens is None else body.max_tokens
+    generation = _generation(body, seed, max_tokens, body.logprobs)
+    return [CompletionRequest(model, prompt, generation) for prompt in _prompts(body, limits)]
+
+
+def completion_form(body: CompletionBody, model: str) -> Form:
+    """Return how the reply to `body` is written; `model` is the name that it shows."""
+    return Form(
+        model=model,
+        stream=bool(body.stream),
+        include_usage=_include_usage(body),
+        num_choices=body.n or 1,
+        logprobs=body.logprobs is not None,
+        echo=_echo(body),
+    )
+
+
+def _generation(body: ChatBody | CompletionBody, seed: int, max_tokens: int | None, top: int | None) -> Generation:
+    return Generation(
+        sampling=_sampling(body, seed),
+        stopping=Stopping(
+            max_tokens=max_tokens,
+            min_tokens=_or(body.min_tokens, 0),
+            stop=(body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ()),
+            ignore_eos=bool(body.ignore_eos),
+        ),
+        num_choices=_or(body.n, 1),
+        top_logprobs=top,
+    )
+
+
+def _sampling(body: ChatBody | CompletionBody, seed: int) -> Sampling:
+    return Sampling(
+        temperature=_or(body.temperature, 1.0),
+        top_k=0 if body.top_k == -1 else _or(body.top_k, 0),  # -1 switches it off in other servers
+        top_p=_or(body.top_p, 1.0),
+        min_p=_or(body.min_p, 0.0),
+        typical_p=_or(body.typical_p, 1.0),
+        repetition_penalty=_or(body.repetition_penalty, 1.0),
+        presence_penalty=_or(body.presence_penalty, 0.0),
+        frequency_penalty=_or(body.frequency_penalty, 0.0),
+        logit_bias=body.logit_bias or {},
+        seed=seed if body.seed is None else _unsigned(body.seed),
+    )
+
+
+def _unsigned(seed: int) -> int:
+    """Map OpenAI's signed seeds onto ours, each to one of its own."""
+    return seed % 2**64 if -(2**63) <= seed < 0 else seed
+
+
+def _chat_max_tokens(body: ChatBody) -> int | None:
+    if None not in (body.max_tokens, body.max_completion_tokens) and body.max_tokens != body.max_completion_tokens:
+        raise InvalidRequest("max_tokens and max_completion_tokens differ: give one of them", field="max_tokens")
+    return body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
+
+
+def _chat_top_logprobs(body: ChatBody) -> int | None:
+    if body.logprobs:
+        return body.top_logprobs or 0
+    if body.top_logprobs:
+        raise InvalidRequest("top_logprobs needs logprobs to be true", field="top_logprobs")
+    return None
+
+
+def _include_usage(body: ChatBody | CompletionBody) -> bool:
+    if body.stream_options is None:
+        return False
+    if not body.stream:
+        raise InvalidRequest("stream_options needs stream to be true", field="stream_options")
+    _refuse_fields(body.stream_options, "stream_options.")
+    return bool(body.stream_options.include_usage)
+
+
+def _messages(given: list[bodies.Message]) -> tuple[Message, ...]:
+    called: dict[str, str] = {}  # id of each call → name of its function
+    messages = []
+    for index, message in enumerate(given):
+        place = f"messages[{index}]"
+        if isinstance(message, bodies.ToolMessage):
+            messages.append(_tool_message(message, called, place))
+            continue
+        _refuse_fields(message, f"{place}.")
+        if isinstance(message, bodies.AssistantMessage):
+            messages.append(_assistant_message(message, place))
+            called.update((call.id, call.name) for call in messages[-1].tool_calls)
+        else:
+            role: Role = "user" if isinstance(message, bodies.UserMessage) else "system"
+            messages.append(Message(role, _text(message.content, place)))
+    return tuple(messages)
+
+
+def _assistant_message(message: bodies.AssistantMessage, place: str) -> Message:
+    calls = message.tool_calls or []
+    if message.content is None and not calls:
+        raise InvalidRequest(f"{place} must have content or tool_calls", field=f"{place}.content")
+    return Message(
+        "assistant",
+        "" if message.content is None else _text(message.content, place),
+        tool_calls=tuple(ToolCall(call.id, call.function.name, call.function.arguments) for call in calls),
+    )
+
+
+def _tool_message(message: bodies.ToolMessage, called: Mapping[str, str], place: str) -> Message:
+    name = called.get(message.tool_call_id)
+    if name is None or message.name not in (None, name):
+        field = f"{place}.tool_call_id" if name is None else f"{place}.name"
+        given = message.tool_call_id if name is None else message.name
+        raise InvalidRequest(f"{field} is {given!r}, which no earlier call of the assistant has", field=field)
+    return Message("tool", _text(message.content, place), tool_call_id=message.tool_call_id, name=name)
+
+
+def _text(content: bodies.Content, place: str) -> str:
+    if isinstance(content, str):
+        return content
+    texts = []
+    for index, part in enumerate(content):
+        if not isinstance(part, bodies.TextPart):
+            kind = part.__struct_config__.tag
+            raise InvalidRequest(
+                f"{place}.content[{index}] has the type {kind!r}; the model reads only 'text'",
+                field=f"{place}.content[{index}].type",
+            )
+        texts.append(part.text)
+    return "".join(texts)
+
+
+def _tools(body: ChatBody, limits: Limits) -> tuple[ToolSpec, ...]:
+    """Return the tools that the model is told of: with tool_choice none, none of them."""
+    tools = body.tools or []
+    if len(tools) > limits.tools:
+        raise InvalidRequest(f"tools must have at most {limits.tools} entries, got {len(tools)}", field="tools")
+    specs = tuple(_tool(tool.function, f"tools[{index}].function", limits) for index, tool in enumerate(tools))
+    names = [spec.name for spec in specs]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InvalidRequest(f"tools has the function {twice!r} twice", field="tools")
+    if body.tool_choice not in (None, "auto", "none"):
+        raise InvalidRequest(
+            f"tool_choice must be 'auto' or 'none', got {_brief(body.tool_choice)}: a call cannot be forced yet",
+            field="tool_choice",
+        )
+    return () if body.tool_choice == "none" else specs
+
+
+def _tool(function: bodies.Function, place: str, limits: Limits) -> ToolSpec:
+    if not _NAME.match(function.name):
+        raise InvalidRequest(
+            f"{place}.name must be 1–64 letters, digits, _ or -, got {function.name!r}", field=f"{place}.name"
+        )
+    if function.strict:
+        raise InvalidRequest(f"{place}.strict cannot be honoured yet", field=f"{place}.strict")
+    check_depth(function.parameters, limits.json_depth, f"{place}.parameters")
+    return ToolSpec(function.name, function.description or "", function.parameters or {})
+
+
+def _prompts(body: CompletionBody, limits: Limits) -> list[str | tuple[int, ...]]:
+    """Return the prompts: text or ids each. A list of numbers is one prompt of ids."""
+    if isinstance(body.prompt, str):
+        return [body.prompt]
+    if not body.prompt:
+        raise InvalidRequest("prompt must not be empty", field="prompt")
+    if isinstance(body.prompt[0], int):
+        return [_ids(body.prompt, "prompt")]
+    if len(body.prompt) > limits.prompts:
+        raise InvalidRequest(f"prompt must have at most {limits.prompts} texts, got {len(body.prompt)}", field="prompt")
+    return [
+        entry if isinstance(entry, str) else _ids(entry if isinstance(entry, list) else None, f"prompt[{index}]")
+        for index, entry in enumerate(body.prompt)
+    ]
+
+
+def _ids(values: list[Any] | None, field: str) -> tuple[int, ...]:
+    if not values or any(not isinstance(value, int) or not 0 <= value < 2**31 for value in values):
+        raise InvalidRequest(f"{field} must be text, or token ids from 0 to {2**31 - 1}", field=field)
+    return tuple(values)
+
+
+def _echo(body: CompletionBody) -> str:
+    if not body.echo:
+        return ""
+    if not isinstance(body.prompt, str):
+        raise InvalidRequest("echo needs a prompt that is one text", field="echo")
+    if body.logprobs is not None:
+        raise InvalidRequest("echo with logprobs is not supported: the prompt's are not computed", field="echo")
+    return body.prompt
+
+
+def _refuse_fields(body: Any, place: str = "") -> None:
+    """Refuse the fields of one struct that ask for what Camelid does not do."""
+    for name in body.__struct_fields__:
+        value = getattr(body, name)
+        if value is None:
+            continue
+        if name in REFUSED:
+            raise InvalidRequest(f"{place}{name} is not supported", field=f"{place}{name}", hint=REFUSED[name])
+        if name in NEUTRAL and value not in NEUTRAL[name]:
+            allowed = " or ".join(repr(neutral) for neutral in NEUTRAL[name])
+            raise InvalidRequest(f"{place}{name} must be {allowed}, got {_brief(value)}", field=f"{place}{name}")
+
+
+def _brief(value: object) -> str:
+    """Return `value` for a message. Containers are only named: they may be large, or nested too deeply to print."""
+    if isinstance(value, (list, dict)):
+        return "a list" if isinstance(value, list) else "an object"
+    text = repr(value)
+    return text if len(text) <= 120 else f"{text[:100]}…"
+
+
+def _or(value: Any, default: Any) -> Any:
+    """Return `value`, or the default for null; 0 is a value."""
+    return default if value is None else value

@@ -1,0 +1,119 @@
+"""The routes of OpenAI's dialect: each reads a body, hands a request to the runtime, and writes the events back."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+import msgspec
+from fastapi import APIRouter, Request
+from starlette.responses import JSONResponse, Response
+
+from camelid.errors import NotFound
+from camelid.types import Event
+
+from ..decode import decode, read_body
+from ..door import Door
+from ..merge import merge
+from ..stream import EventStream, while_connected
+from .bodies import ChatBody, CompletionBody
+from .replies import ChatReply, ChatStream, CompletionReply, CompletionStream, Stamp, model_card
+from .requests import chat_form, completion_form, to_chat_request, to_completion_requests
+
+_CHAT = msgspec.json.Decoder(ChatBody)
+_COMPLETION = msgspec.json.Decoder(CompletionBody)
+SCHEMA_PATH = "#/components/schemas/{name}"
+
+
+def schemas() -> dict[str, Any]:
+    """Return the JSON schemas of the bodies, for the OpenAPI document."""
+    return msgspec.json.schema_components([ChatBody, CompletionBody], ref_template=SCHEMA_PATH)[1]
+
+
+class OpenAIRoutes:
+    """The handlers, over one door."""
+
+    def __init__(self, door: Door, fingerprint: str) -> None:
+        self._door = door
+        self._fingerprint = fingerprint
+
+    def router(self) -> APIRouter:
+        """Return the routes."""
+        routes = APIRouter(prefix="/v1", tags=["openai"])
+        post = {"methods": ["POST"], "responses": {"4XX": {"description": "refused; the body says why"}}}
+        routes.add_api_route("/chat/completions", self.chat, openapi_extra=_takes("ChatBody"), **post)  # type: ignore[arg-type]
+        routes.add_api_route("/completions", self.complete, openapi_extra=_takes("CompletionBody"), **post)  # type: ignore[arg-type]
+        routes.add_api_route("/models", self.models, methods=["GET"])
+        routes.add_api_route("/models/{name:path}", self.model, methods=["GET"])
+        return routes
+
+    async def chat(self, request: Request) -> Response:
+        """Answer a conversation."""
+        door = self._door
+        body = decode(await read_body(request, door.limits), _CHAT)
+        ask = to_chat_request(body, door.names.resolve(body.model), secrets.randbits(64), door.limits)
+        form = chat_form(body, body.model or ask.model)
+        stamp = self._stamp("chatcmpl")
+        events = door.chat(ask)
+        if form.stream:
+            return EventStream(events, ChatStream(stamp, form), door.lifecycle, door.limits)
+        return await self._whole(request, events, ChatReply(stamp, form))
+
+    async def complete(self, request: Request) -> Response:
+        """Continue a text as it stands."""
+        door = self._door
+        body = decode(await read_body(request, door.limits), _COMPLETION)
+        model = door.names.resolve(body.model)
+        asks = to_completion_requests(body, model, secrets.randbits(64), door.limits)
+        form = completion_form(body, body.model or model)
+        stamp = self._stamp("cmpl")
+        streams = [door.complete(ask) for ask in asks]
+        events = streams[0] if len(streams) == 1 else merge(streams, form.num_choices)
+        if form.stream:
+            return EventStream(events, CompletionStream(stamp, form, len(asks)), door.lifecycle, door.limits)
+        return await self._whole(request, events, CompletionReply(stamp, form, len(asks)))
+
+    async def models(self) -> Response:
+        """List what is loaded, under all its names."""
+        return JSONResponse({"object": "list", "data": self._cards()})
+
+    async def model(self, name: str) -> Response:
+        """Describe one loaded model. Its name may contain slashes."""
+        for card in self._cards():
+            if card["id"] == name:
+                return JSONResponse(card)
+        raise NotFound(f"there is no model {name!r} here", hint="GET /v1/models lists what is loaded")
+
+    def _cards(self) -> list[dict[str, Any]]:
+        names = self._door.names
+        return [
+            model_card(name, int(status.loaded_at))
+            for status in self._door.runtime.loaded()
+            for name in names.of(status.name)
+        ]
+
+    def _stamp(self, prefix: str) -> Stamp:
+        return Stamp(f"{prefix}-{secrets.token_hex(12)}", int(time.time()), self._fingerprint)
+
+    async def _whole(
+        self, request: Request, events: AsyncGenerator[Event, None], reply: ChatReply | CompletionReply
+    ) -> Response:
+        """Gather all events and send the reply at once."""
+
+        async def gather() -> bytes:
+            async with aclosing(events):
+                async for event in events:
+                    reply.feed(event)
+            return reply.body()
+
+        with self._door.lifecycle.request() as ended:
+            body = await while_connected(gather(), request.receive, ended)
+        return Response(body, media_type="application/json")
+
+
+def _takes(name: str) -> dict[str, Any]:
+    schema = {"$ref": SCHEMA_PATH.format(name=name)}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}

@@ -1,0 +1,116 @@
+"""A scripted runtime: what it is asked is kept, what it answers is written out by the test."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from camelid.errors import CamelidError, NotFound
+from camelid.runtime.status import Health, ModelStatus
+from camelid.types import ChatRequest, CompletionRequest, Event, Finished, FinishReason, Started, Text, Usage
+
+HEALTHY = Health(
+    is_started=True,
+    is_fresh=True,
+    is_draining=False,
+    is_overloaded=False,
+    num_in_flight=0,
+    num_waiting=0,
+    num_restarts=0,
+)
+
+
+def model_status(name: str = "tiny") -> ModelStatus:
+    return ModelStatus(
+        name=name,
+        architecture="llama",
+        num_parameters=1000,
+        context_length=128,
+        memory_bytes=2**20,
+        backend="fake",
+        loaded_at=1_700_000_000.0,
+    )
+
+
+Step = Event | BaseException | asyncio.Event
+
+
+def hello(num_choices: int = 1) -> list[Step]:
+    """The events of a short answer, the same for each choice."""
+    events: list[Step] = [Started(prompt_tokens=7, cached_tokens=4)]
+    for choice in range(num_choices):
+        events += [Text("Hel", choice), Text("lo", choice)]
+    for choice in range(num_choices):
+        last = choice == num_choices - 1
+        usage = Usage(7, 3 * num_choices, 4) if last else None
+        events.append(Finished(FinishReason.STOP, choice, usage))
+    return events
+
+
+@dataclass
+class FakeRuntime:
+    """Answers every request with `script`: events are yielded, errors raised, asyncio events waited for."""
+
+    script: Iterable[Step] | None = None
+    models: list[ModelStatus] = field(default_factory=lambda: [model_status()])
+    current_health: Health = HEALTHY
+    asked: list[ChatRequest | CompletionRequest] = field(default_factory=list)
+    num_open: int = 0
+    num_closed_early: int = 0
+    loads: list[str] = field(default_factory=list)
+    load_error: CamelidError | None = None
+    may_load: asyncio.Event | None = None
+    drained: list[float] = field(default_factory=list)
+    is_closed: bool = False
+    opened: asyncio.Event = field(default_factory=asyncio.Event)
+    closed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def load(self, name: str) -> None:
+        self.loads.append(name)
+        if self.may_load is not None:
+            await self.may_load.wait()
+        if self.load_error is not None:
+            raise self.load_error
+
+    def chat(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
+        return self._play(request)
+
+    def complete(self, request: CompletionRequest) -> AsyncGenerator[Event, None]:
+        return self._play(request)
+
+    async def _play(self, request: ChatRequest | CompletionRequest) -> AsyncGenerator[Event, None]:
+        self.asked.append(request)
+        if all(model.name != request.model for model in self.models):
+            raise NotFound(f"there is no model {request.model!r}")
+        self.num_open += 1
+        is_done = False
+        self.opened.set()
+        try:
+            for step in hello(request.generation.num_choices) if self.script is None else self.script:
+                if isinstance(step, asyncio.Event):
+                    await step.wait()
+                elif isinstance(step, BaseException):
+                    raise step
+                else:
+                    yield step
+            is_done = True
+        finally:
+            self.num_open -= 1
+            self.num_closed_early += not is_done
+            self.closed.set()
+
+    def loaded(self) -> list[ModelStatus]:
+        return self.models
+
+    def health(self) -> Health:
+        return self.current_health
+
+    def stats(self) -> Mapping[str, float]:
+        return {"num_requests_running": float(self.num_open), "num_requests_waiting": 0.0}
+
+    async def drain(self, seconds: float) -> None:
+        self.drained.append(seconds)
+
+    async def close(self) -> None:
+        self.is_closed = True
