@@ -1,0 +1,236 @@
+// The door to Python: every dtype, shape and index is checked here, so that nothing below can be handed something impossible.
+// Computing releases the interpreter's lock. The only file that includes nanobind. Types as Python sees them: _native.pyi.
+
+#include <nanobind/nanobind.h>
+#include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
+#include <nanobind/stl/string.h>
+#include <nanobind/stl/vector.h>
+
+#include <cmath>
+#include <limits>
+#include <string>
+
+#include "dispatch.h"
+#include "processor.h"
+#include "rope.h"
+
+namespace nb = nanobind;
+using namespace nb::literals;
+
+namespace camelid {
+namespace {
+
+template <class T, int Dimensions>
+using Array = nb::ndarray<T, nb::numpy, nb::ndim<Dimensions>, nb::c_contig, nb::device::cpu>;
+
+void check(bool holds, const std::string& otherwise) {
+    if (!holds) throw nb::value_error(otherwise.c_str());
+}
+
+std::string text(int64_t n) { return std::to_string(n); }
+
+template <class A>
+int64_t size(const A& array, size_t axis) { return static_cast<int64_t>(array.shape(axis)); }
+
+template <class T>
+void check_shape(const Array<T, 2>& array, int64_t rows, int64_t columns, const char* name) {
+    check(size(array, 0) == rows && size(array, 1) == columns,
+          std::string(name) + " must be (" + text(rows) + ", " + text(columns) + "), got (" + text(size(array, 0)) + ", " + text(size(array, 1)) + ")");
+}
+
+template <class T>
+void check_length(const Array<T, 1>& array, int64_t length, const char* name) {
+    check(size(array, 0) == length, std::string(name) + " must have " + text(length) + " elements, got " + text(size(array, 0)));
+}
+
+// A weight matrix that lies in someone else's array, usually a mapped file.
+struct Weight {
+    Array<const uint8_t, 2> rows;
+    Matrix matrix;
+
+    Weight(Array<const uint8_t, 2> bytes, int ggml_id, int64_t columns) : rows(std::move(bytes)) {
+        const BlockShape shape = block_shape(ggml_id);
+        check(shape.weights > 0, "no kernels for the block type " + text(ggml_id));
+        check(columns > 0 && columns % shape.weights == 0, "a row of " + text(columns) + " weights is not a whole number of blocks of " + text(shape.weights));
+        check(size(rows, 1) == columns / shape.weights * shape.bytes,
+              "a row of " + text(columns) + " weights has " + text(columns / shape.weights * shape.bytes) + " bytes, got " + text(size(rows, 1)));
+        matrix = {rows.data(), size(rows, 0), columns, size(rows, 1), static_cast<Block>(ggml_id)};
+    }
+};
+
+CacheShape checked_cache_shape(int64_t layers, int64_t pages, int64_t kv_heads, int64_t head_dim, bool is_half) {
+    check(layers > 0 && pages > 0 && kv_heads > 0, "a cache needs at least one layer, page and head");
+    check(head_dim > 0 && head_dim <= kMaxHeadDim, "head_dim must be 1-" + text(kMaxHeadDim) + ", got " + text(head_dim));
+    const double bytes = static_cast<double>(layers) * static_cast<double>(pages) * static_cast<double>(kv_heads) * static_cast<double>(kPageTokens * 8 * (head_dim + kLanes));
+    if (bytes > 0x1p62) throw std::bad_alloc();
+    return {layers, pages, kv_heads, head_dim, is_half};
+}
+
+void copy_pages(Cache& cache, const Array<const int32_t, 2>& pairs) {
+    const int64_t count = size(pairs, 0), num_pages = cache.shape().num_pages;
+    check_shape(pairs, count, 2, "page_copies");
+    for (int64_t i = 0; i < 2 * count; ++i) {
+        const int32_t page = pairs.data()[i];
+        check(page >= 0 && page < num_pages, "page_copies names page " + text(page) + " of " + text(num_pages));
+    }
+    const nb::gil_scoped_release unlocked;
+    cache.copy_pages(pairs.data(), count);
+}
+
+// A step and how many pages its table was checked against.
+struct CheckedStep : Step {
+    int64_t num_pages = 0;
+};
+
+void check_rows(const CheckedStep& step) {
+    const auto& starts = step.row_starts;
+    check(!starts.empty() && starts.front() == 0 && starts.back() == step.tokens, "row_starts must run from 0 to " + text(step.tokens));
+    for (size_t s = 0; s + 1 < starts.size(); ++s) {
+        check(starts[s] <= starts[s + 1], "row_starts must ascend");
+        for (int64_t t = starts[s]; t < starts[s + 1]; ++t) {
+            const int64_t expected = t == starts[s] ? step.positions[static_cast<size_t>(t)] : step.positions[static_cast<size_t>(t - 1)] + int64_t{1};
+            check(step.positions[static_cast<size_t>(t)] == expected && expected >= 0, "the positions of a sequence must be consecutive and not negative");
+        }
+    }
+}
+
+void check_pages(CheckedStep& step, int64_t columns) {
+    step.tables.resize(static_cast<size_t>(step.tokens));
+    for (size_t s = 0; s + 1 < step.row_starts.size(); ++s) {
+        if (step.row_starts[s] == step.row_starts[s + 1]) continue;
+        const int32_t* table = step.pages.data() + static_cast<int64_t>(s) * columns;
+        const int64_t last = step.positions[static_cast<size_t>(step.row_starts[s + 1] - 1)] / kPageTokens;
+        check(last < columns, "sequence " + text(static_cast<int64_t>(s)) + " needs " + text(last + 1) + " pages, and the table has " + text(columns));
+        for (int64_t page = 0; page <= last; ++page)
+            check(table[page] >= 0 && table[page] < step.num_pages, "the page table names page " + text(table[page]) + " of " + text(step.num_pages));
+        for (int64_t t = step.row_starts[s]; t < step.row_starts[s + 1]; ++t) step.tables[static_cast<size_t>(t)] = table;
+    }
+}
+
+void make_step(CheckedStep* self, const Array<const int32_t, 1>& positions, const Array<const int32_t, 1>& row_starts,
+               const Array<const int32_t, 2>& page_table, int64_t num_pages, const Array<const double, 1>& inverse_frequencies, double amplitude) {
+    CheckedStep step;
+    step.tokens = size(positions, 0);
+    step.num_pages = num_pages;
+    check(size(row_starts, 0) >= 1 && size(page_table, 0) == size(row_starts, 0) - 1,
+          "row_starts must have one element more than page_table has rows, got " + text(size(row_starts, 0)) + " and " + text(size(page_table, 0)));
+    step.positions.assign(positions.data(), positions.data() + positions.size());
+    step.row_starts.assign(row_starts.data(), row_starts.data() + row_starts.size());
+    step.pages.assign(page_table.data(), page_table.data() + page_table.size());
+    check_rows(step);
+    check_pages(step, size(page_table, 1));
+    const int64_t half = size(inverse_frequencies, 0);
+    for (int64_t i = 0; i < half; ++i) check(std::fabs(inverse_frequencies.data()[i]) <= 16.0, "an inverse frequency must be finite and at most 16");
+    step.rotary = 2 * half;
+    step.cosines.resize(static_cast<size_t>(step.tokens * half));
+    step.sines.resize(step.cosines.size());
+    rope_table(step.positions.data(), step.tokens, inverse_frequencies.data(), half, amplitude, step.cosines.data(), step.sines.data());
+    new (self) CheckedStep(std::move(step));  // a moved vector keeps its memory: `tables` still points into `pages`
+}
+
+const Kernels* checked_kernels(const std::string& isa) {
+    const Kernels* kernels = find_kernels(isa);
+    std::string names;
+    for (const std::string& name : available_isas()) names += (names.empty() ? "" : ", ") + name;
+    check(kernels != nullptr, "isa must be one of " + names + " on this machine, got '" + isa + "'");
+    return kernels;
+}
+
+void make_processor(Processor* self, int threads, const std::string& isa) {
+    check(threads >= 1 && threads <= 1024, "threads must be 1-1024, got " + text(threads));
+    new (self) Processor(checked_kernels(isa), threads);
+}
+
+void linear(Processor& self, const Array<const float, 2>& x, const std::vector<const Weight*>& weights,
+            const std::vector<std::optional<Array<const float, 1>>>& biases, const std::vector<Array<float, 2>>& outs) {
+    check(weights.size() == outs.size() && (biases.empty() || biases.size() == weights.size()), "weights, biases and outs must be as many");
+    const int64_t tokens = size(x, 0);
+    std::vector<Product> products;
+    for (size_t i = 0; i < weights.size(); ++i) {
+        check(weights[i] != nullptr, "a weight must not be None");
+        const Matrix& matrix = weights[i]->matrix;
+        check_shape(x, tokens, matrix.columns, "x");
+        check_shape(outs[i], tokens, matrix.rows, "out");
+        const float* bias = nullptr;
+        if (i < biases.size() && biases[i]) {
+            check_length(*biases[i], matrix.rows, "bias");
+            bias = biases[i]->data();
+        }
+        products.push_back({matrix, bias, outs[i].data(), tokens, x.data(), {}});
+    }
+    if (tokens == 0 || products.empty()) return;
+    const nb::gil_scoped_release unlocked;
+    self.multiply(x.data(), products);
+}
+
+void embed(Processor& self, const Array<const int32_t, 1>& ids, const Weight& table, const Array<float, 2>& out) {
+    check_shape(out, size(ids, 0), table.matrix.columns, "out");
+    for (int64_t i = 0; i < size(ids, 0); ++i)
+        check(ids.data()[i] >= 0 && ids.data()[i] < table.matrix.rows, "the id " + text(ids.data()[i]) + " is not in a table of " + text(table.matrix.rows) + " rows");
+    const nb::gil_scoped_release unlocked;
+    self.embed(table.matrix, ids.data(), size(ids, 0), out.data());
+}
+
+void norm(Processor& self, const Array<float, 2>& x, const std::optional<Array<const float, 2>>& delta, const Array<const float, 1>& weight,
+          float epsilon, const Array<float, 2>& out) {
+    check(size(x, 1) > 0, "x must have columns");
+    check_shape(out, size(x, 0), size(x, 1), "out");
+    check_length(weight, size(x, 1), "weight");
+    if (delta) check_shape(*delta, size(x, 0), size(x, 1), "delta");
+    const nb::gil_scoped_release unlocked;
+    self.norm(x.data(), delta ? delta->data() : nullptr, weight.data(), out.data(), size(x, 0), size(x, 1), epsilon);
+}
+
+void gate(Processor& self, const Array<float, 2>& gate, const Array<const float, 2>& up) {
+    check_shape(up, size(gate, 0), size(gate, 1), "up");
+    const nb::gil_scoped_release unlocked;
+    self.gate(gate.data(), up.data(), static_cast<int64_t>(gate.size()));
+}
+
+void attend(Processor& self, const Array<const float, 2>& q, const Array<const float, 2>& k, const Array<const float, 2>& v, Cache& cache,
+            int64_t layer, const CheckedStep& step, int64_t num_heads, double softmax_scale, bool interleaved, const Array<float, 2>& out) {
+    const CacheShape& shape = cache.shape();
+    check(layer >= 0 && layer < shape.num_layers, "layer must be 0-" + text(shape.num_layers - 1) + ", got " + text(layer));
+    check(num_heads > 0 && num_heads % shape.num_kv_heads == 0, text(num_heads) + " heads cannot share " + text(shape.num_kv_heads) + " key/value heads");
+    check(step.rotary <= shape.head_dim, "more rotary dimensions than a head has: " + text(step.rotary) + " of " + text(shape.head_dim));
+    check(step.num_pages == shape.num_pages, "the step was made for another cache");
+    check_shape(q, step.tokens, num_heads * shape.head_dim, "q");
+    check_shape(k, step.tokens, shape.num_kv_heads * shape.head_dim, "k");
+    check_shape(v, step.tokens, shape.num_kv_heads * shape.head_dim, "v");
+    check_shape(out, step.tokens, num_heads * shape.head_dim, "out");
+    const nb::gil_scoped_release unlocked;
+    self.attend(cache, layer, step, {num_heads, static_cast<float>(softmax_scale), interleaved}, q.data(), k.data(), v.data(), out.data());
+}
+
+}  // namespace
+
+NB_MODULE(_native, module) {
+    module.def("available_isas", available_isas);
+    module.def("built_isas", built_isas);
+    nb::class_<Weight>(module, "Weight").def(nb::init<Array<const uint8_t, 2>, int, int64_t>(), nb::arg("rows").noconvert(), "ggml_id"_a, "columns"_a);
+    nb::class_<Cache>(module, "Cache")
+        .def("__init__", [](Cache* self, int64_t layers, int64_t pages, int64_t kv_heads, int64_t head_dim, bool is_half) {
+            new (self) Cache(checked_cache_shape(layers, pages, kv_heads, head_dim, is_half));
+        }, "num_layers"_a, "num_pages"_a, "num_kv_heads"_a, "head_dim"_a, "is_half"_a)
+        .def_static("page_bytes", [](int64_t layers, int64_t kv_heads, int64_t head_dim, bool is_half) {
+            return layers * checked_cache_shape(layers, 1, kv_heads, head_dim, is_half).page_bytes();
+        }, "num_layers"_a, "num_kv_heads"_a, "head_dim"_a, "is_half"_a)
+        .def("copy_pages", copy_pages, nb::arg("pairs").noconvert())
+        .def("poison", &Cache::poison);
+    nb::class_<CheckedStep>(module, "Step")
+        .def("__init__", make_step, nb::arg("positions").noconvert(), nb::arg("row_starts").noconvert(), nb::arg("page_table").noconvert(),
+             "num_pages"_a, nb::arg("inverse_frequencies").noconvert(), "amplitude"_a);
+    nb::class_<Processor>(module, "Processor")
+        .def("__init__", make_processor, "threads"_a, "isa"_a)
+        .def_prop_ro("threads", &Processor::threads)
+        .def_prop_ro("isa", &Processor::isa)
+        .def("linear", linear, nb::arg("x").noconvert(), "weights"_a, "biases"_a, nb::arg("outs").noconvert())
+        .def("embed", embed, nb::arg("ids").noconvert(), "table"_a, nb::arg("out").noconvert())
+        .def("norm", norm, nb::arg("x").noconvert(), nb::arg("delta").noconvert().none(), nb::arg("weight").noconvert(), "epsilon"_a, nb::arg("out").noconvert())
+        .def("gate", gate, nb::arg("gate").noconvert(), nb::arg("up").noconvert())
+        .def("attend", attend, nb::arg("q").noconvert(), nb::arg("k").noconvert(), nb::arg("v").noconvert(), "cache"_a, "layer"_a, "step"_a,
+             "num_heads"_a, "softmax_scale"_a, "interleaved"_a, nb::arg("out").noconvert());
+}
+
+}  // namespace camelid

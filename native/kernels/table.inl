@@ -1,0 +1,23 @@
+// All kernels of one instruction set, in the order in which they build on each other, and the table of them.
+
+#include "../ops.h"
+#include "../simd.h"
+
+#include "unpack.inl"
+#include "quantize.inl"
+#include "multiply_rows.inl"
+#include "multiply_panel.inl"
+#include "multiply_float.inl"
+#include "multiply.inl"
+#include "embed.inl"
+#include "math.inl"
+#include "elementwise.inl"
+#include "attend.inl"
+
+namespace camelid::CAMELID_ISA {
+
+static_assert(sizeof(RowScratch) <= kScratchBytes && sizeof(PanelScratch) <= kScratchBytes);
+
+static constexpr Kernels kKernels = {CAMELID_ISA_NAME, quantize, multiply, embed, norm, gate, rotate_and_store, attend, merge};
+
+}  // namespace camelid::CAMELID_ISA

@@ -1,0 +1,163 @@
+// The contract of every kernel: shapes, layouts, and the one order in which numbers are added.
+//
+// A kernel computes; it does not choose, allocate, log or fail. `processor.cpp` splits the work and hands out memory, `bind.cpp` has
+// checked every shape, `isa/*.cpp` compile the kernels once per instruction set. Nothing here knows Python.
+//
+// CANONICAL ARITHMETIC. Every kernel, on every instruction set, for every number of rows and threads, gives the same bits. So:
+//
+// Quantized weights (a block is 32 or 256 weights of one row)
+//   * The activations of a row are quantized once, block by block: amax = max |x|, scale dx = amax / 127,
+//     q = round_to_nearest_even(x * (127 / amax)), all zero where amax is 0.
+//   * A block's integer sums are exact in int32, so their order is free:
+//       I = sum over sub-blocks s of scale[s] * sum_k (code[k] - offset) * q[k]        (32-weight blocks: one sub-block, scale 1)
+//       M = sum over sub-blocks s of minimum[s] * sum_k q[k]                           (32-weight blocks: minimum 1)
+//   * The float part is one fused multiply-add per block, and one more for types that have a minimum, blocks in ascending order:
+//       acc = fma(d * dx, float(I), acc);  acc = fma(m * dx, float(M), acc)            (m is -dmin for the K types)
+// F32, F16 and BF16 weights
+//   * 16 lanes, lane = k mod 16, one fma per lane and step, k ascending, the last step padded with zeros; then the tree
+//     of `sum`: lane i + lane i + 8, then + 4, + 2, + 1.
+// A bias is added last. Norms use the same 16 lanes. `exp` is our own polynomial (kernels/math.inl).
+// Attention
+//   * score = (sum over d ascending of fma(q[d], k[d])) * softmax_scale.
+//   * Pages of 32 keys in ascending order: the maximum, exp, and the tree over (first 16 + last 16) weights; the accumulator is
+//     scaled once per page and takes one fma per key in ascending order.
+//   * 32 pages make a segment with its own (maximum, sum, accumulator); segments are merged in ascending order.
+// NaN stays NaN; which NaN is not promised. The rounding mode is to nearest and subnormals are kept (pool.cpp sees to both).
+//
+// ALIGNMENT AND ALIASING. No pointer needs alignment beyond its element's, except scratch (64 bytes). Outputs alias no input unless said.
+#pragma once
+
+#include <cstdint>
+
+namespace camelid {
+
+constexpr int kLanes = 16;         // lanes of the virtual float vector, on every instruction set
+constexpr int kPageTokens = 32;    // keys in a page; base.py's PAGE_TOKENS
+constexpr int kSegmentPages = 32;  // pages whose softmax is computed on its own
+constexpr int kMaxHeadDim = 1024;
+constexpr int kMaxQueries = 16;                  // queries that share the loads of a page
+constexpr int64_t kScratchBytes = 512 * 1024;    // what a kernel may use per thread
+
+// Ids are GGML's own, as in formats/blocks.py.
+enum class Block : int {
+    F32 = 0, F16 = 1, Q4_0 = 2, Q4_1 = 3, Q5_0 = 6, Q5_1 = 7, Q8_0 = 8, Q2_K = 10, Q3_K = 11, Q4_K = 12, Q5_K = 13, Q6_K = 14,
+    IQ4_NL = 20, IQ4_XS = 23, BF16 = 30,
+};
+
+struct BlockShape {
+    int weights;  // 0: a type that is not computed with
+    int bytes;
+};
+
+constexpr BlockShape block_shape(int ggml_id) {
+    switch (static_cast<Block>(ggml_id)) {
+        case Block::F32: return {1, 4};
+        case Block::F16: return {1, 2};
+        case Block::BF16: return {1, 2};
+        case Block::Q4_0: return {32, 18};
+        case Block::Q4_1: return {32, 20};
+        case Block::Q5_0: return {32, 22};
+        case Block::Q5_1: return {32, 24};
+        case Block::Q8_0: return {32, 34};
+        case Block::IQ4_NL: return {32, 18};
+        case Block::Q2_K: return {256, 84};
+        case Block::Q3_K: return {256, 110};
+        case Block::Q4_K: return {256, 144};
+        case Block::Q5_K: return {256, 176};
+        case Block::Q6_K: return {256, 210};
+        case Block::IQ4_XS: return {256, 136};
+    }
+    return {0, 0};
+}
+
+// A weight matrix in place: rows of blocks, as in the file.
+struct Matrix {
+    const uint8_t* data;
+    int64_t rows;
+    int64_t columns;
+    int64_t row_bytes;
+    Block type;
+};
+
+// Quantized activations of T rows. Strides are in elements; what lies between a row's end and its stride is zero and may be read.
+struct Activations {
+    int block;           // weights per scale: 32 or 256
+    int64_t columns;
+    int8_t* codes;       // (T, code_stride), within [-127, 127]
+    int64_t code_stride; // columns rounded up to 512
+    float* scales;       // (T, scale_stride)
+    int64_t scale_stride;
+    int16_t* sums16;     // block 256: (T, 16 * scale_stride) sums of 16 codes
+    int32_t* sums32;     // block 32: (T, scale_stride) sums of 32 codes
+};
+
+// y = x * W^T + bias for T rows. Quantized types read `activations`, the float types `x`.
+struct Product {
+    Matrix weight;
+    const float* bias;   // (rows,) or null
+    float* out;          // (T, rows)
+    int64_t tokens;
+    const float* x;      // (T, columns)
+    Activations activations;
+};
+
+// One layer of the cache: per page and kv head the keys as (head_dim, 32), then the values as (32, value_stride).
+struct CacheLayer {
+    uint8_t* data;
+    bool is_half;
+    int64_t num_kv_heads;
+    int64_t head_dim;
+    int64_t value_stride;  // head_dim rounded up to 16
+};
+
+// What `attend` works on. Token t of the batch is at positions[t] and belongs to a sequence whose pages are tables[t].
+struct Attention {
+    CacheLayer cache;
+    int64_t num_heads;
+    float softmax_scale;
+    bool interleaved;      // which elements rotate together: (2i, 2i + 1) or (i, i + rotary / 2)
+    int64_t rotary;        // elements of a head that rotate, even
+    const float* cosines;  // (T, rotary / 2)
+    const float* sines;
+    const int32_t* positions;
+    const int32_t* const* tables;
+    const float* q;        // (T, num_heads * head_dim)
+    const float* k;        // (T, num_kv_heads * head_dim)
+    const float* v;
+    float* rotated;        // (T, num_heads * head_dim)
+    float* out;            // (T, num_heads * head_dim)
+};
+
+// Queries that share keys: `tokens` consecutive tokens of one sequence times `heads` query heads of one kv head.
+struct AttendItem {
+    int64_t token;
+    int tokens;
+    int64_t head;   // the first query head
+    int heads;      // tokens * heads <= kMaxQueries
+    int64_t segment;
+    int64_t segments;
+    float* partial; // null: these are all the segments, write `out`; else (tokens * heads, 2 + value_stride) of maximum, sum, accumulator
+};
+
+// The kernels of one instruction set. Ranges are half open.
+struct Kernels {
+    const char* name;
+    // Quantize rows [begin, end) of x (T, columns) into `out`, padding included.
+    void (*quantize)(const float* x, const Activations& out, int64_t begin, int64_t end);
+    // Compute rows [begin, end) of the weight for all tokens.
+    void (*multiply)(const Product& product, int64_t begin, int64_t end, void* scratch);
+    // Dequantize row ids[i] of the table into row i of out (T, columns), for i in [begin, end).
+    void (*embed)(const Matrix& table, const int32_t* ids, float* out, int64_t begin, int64_t end, void* scratch);
+    // out = norm(x) * weight for rows [begin, end) of n elements; with `delta`, x += delta first. out may be x only without delta.
+    void (*norm)(float* x, const float* delta, const float* weight, float* out, int64_t n, float epsilon, int64_t begin, int64_t end);
+    // gate = silu(gate) * up for elements [begin, end).
+    void (*gate)(float* gate, const float* up, int64_t begin, int64_t end);
+    // Rotate q into `rotated`, rotate k, and write k and v to the cache, for tokens [begin, end).
+    void (*rotate_and_store)(const Attention& attention, int64_t begin, int64_t end, void* scratch);
+    // Attend for one item.
+    void (*attend)(const Attention& attention, const AttendItem& item, void* scratch);
+    // Merge `count` partials of an item (its `partial` is the first, `stride` floats apart) and write `out`.
+    void (*merge)(const Attention& attention, const AttendItem& item, int64_t count, int64_t stride, void* scratch);
+};
+
+}  // namespace camelid

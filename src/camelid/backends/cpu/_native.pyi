@@ -1,0 +1,95 @@
+"""The compiled part of the cpu backend (native/bind.cpp). Arrays must be C-contiguous and of exactly these types.
+
+Every shape, index and block type is checked; a wrong one raises ValueError, a wrong type TypeError.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+def available_isas() -> list[str]:
+    """Return the instruction sets that run on this machine, slowest first."""
+
+def built_isas() -> list[str]:
+    """Return the instruction sets that this build has kernels for."""
+
+class Weight:
+    """A weight matrix in place: rows is (rows, bytes per row); it is kept, not copied."""
+
+    def __init__(self, rows: NDArray[np.uint8], ggml_id: int, columns: int) -> None: ...
+
+class Cache:
+    """Keys and values of all layers, in pages. Raises MemoryError."""
+
+    def __init__(self, num_layers: int, num_pages: int, num_kv_heads: int, head_dim: int, is_half: bool) -> None: ...
+    @staticmethod
+    def page_bytes(num_layers: int, num_kv_heads: int, head_dim: int, is_half: bool) -> int:
+        """Return the bytes of one page over all layers."""
+
+    def copy_pages(self, pairs: NDArray[np.int32]) -> None:
+        """Copy pages in all layers. pairs: (C, 2) from, to; every source is read before any target is written."""
+
+    def poison(self) -> None:
+        """Fill everything with NaN: for tests, which then see whether a slot that was never written counts."""
+
+class Step:
+    """What the attention of one batch needs in every layer: the checked page table, and the angles."""
+
+    def __init__(
+        self,
+        positions: NDArray[np.int32],
+        row_starts: NDArray[np.int32],
+        page_table: NDArray[np.int32],
+        num_pages: int,
+        inverse_frequencies: NDArray[np.float64],
+        amplitude: float,
+    ) -> None: ...
+
+class Processor:
+    """The kernels of one instruction set on a pool of threads. Operations of several callers take turns."""
+
+    def __init__(self, threads: int, isa: str) -> None: ...
+    @property
+    def threads(self) -> int: ...
+    @property
+    def isa(self) -> str: ...
+    def linear(
+        self,
+        x: NDArray[np.float32],
+        weights: Sequence[Weight],
+        biases: Sequence[NDArray[np.float32] | None],
+        outs: Sequence[NDArray[np.float32]],
+    ) -> None:
+        """Write x · Wᵀ (+ bias) into each of `outs`, (T, rows of W). No biases at all may be given as ()."""
+
+    def embed(self, ids: NDArray[np.int32], table: Weight, out: NDArray[np.float32]) -> None:
+        """Write the dequantized rows `ids` into `out`."""
+
+    def norm(
+        self,
+        x: NDArray[np.float32],
+        delta: NDArray[np.float32] | None,
+        weight: NDArray[np.float32],
+        epsilon: float,
+        out: NDArray[np.float32],
+    ) -> None:
+        """Add `delta` to x, in place, and write the norm of the sum times `weight` into `out`."""
+
+    def gate(self, gate: NDArray[np.float32], up: NDArray[np.float32]) -> None:
+        """Write silu(gate) × up over `gate`."""
+
+    def attend(
+        self,
+        q: NDArray[np.float32],
+        k: NDArray[np.float32],
+        v: NDArray[np.float32],
+        cache: Cache,
+        layer: int,
+        step: Step,
+        num_heads: int,
+        softmax_scale: float,
+        interleaved: bool,
+        out: NDArray[np.float32],
+    ) -> None:
+        """Rotate q and k, write k and v to the cache, attend causally into `out`, which is shaped like q."""

@@ -1,0 +1,100 @@
+"""The operations of `base.Ops` as calls into the extension.
+
+One instance serves one batch: it keeps what the batch's attention works out once for all layers. Arrays are float32 numpy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..base import AttentionSpec, Batch, RopePairs
+from ._native import Cache, Processor, Step, Weight
+
+Floats = NDArray[np.float32]
+
+
+class Placed:
+    """A weight as the extension sees it, with its shape."""
+
+    def __init__(self, rows: NDArray[np.uint8], ggml_id: int, columns: int) -> None:
+        self.rows = len(rows)
+        self.columns = columns
+        self.weight = Weight(rows, ggml_id, columns)
+
+
+class Pages:
+    """The cache and the attention that it was opened for."""
+
+    def __init__(self, spec: AttentionSpec, num_pages: int, is_half: bool) -> None:
+        self.spec = spec
+        self.num_pages = num_pages
+        self.cache = Cache(spec.num_layers, num_pages, spec.num_kv_heads, spec.head_dim, is_half)
+
+    def step(self, batch: Batch) -> Step:
+        """Check the batch against the cache and work out its angles."""
+        return Step(
+            np.ascontiguousarray(batch.positions, np.int32),
+            np.ascontiguousarray(batch.row_starts, np.int32),
+            np.ascontiguousarray(batch.page_table, np.int32),
+            self.num_pages,
+            np.ascontiguousarray(self.spec.inverse_frequencies, np.float64),
+            self.spec.rope_amplitude,
+        )
+
+
+class CpuOps:
+    """The operations on one batch."""
+
+    def __init__(self, processor: Processor, pages: Pages | None) -> None:
+        self._processor = processor
+        self._pages = pages
+        self._step: tuple[Batch, Step] | None = None
+
+    def embed(self, ids: NDArray[np.int32], table: Placed) -> Floats:
+        """Return the rows `ids` of the embedding table: (T, dim)."""
+        out = np.empty((len(ids), table.columns), np.float32)
+        self._processor.embed(np.ascontiguousarray(ids, np.int32), table.weight, out)
+        return out
+
+    def norm(self, x: Floats, weight: Floats, epsilon: float) -> Floats:
+        """Return x / sqrt(mean(x²) + epsilon) × weight, row by row."""
+        out = np.empty_like(x)
+        self._processor.norm(x, None, weight, epsilon, out)
+        return out
+
+    def add_norm(self, x: Floats, delta: Floats, weight: Floats, epsilon: float) -> tuple[Floats, Floats]:
+        """Return (x + delta, norm(x + delta)); the sum replaces x."""
+        out = np.empty_like(x)
+        self._processor.norm(x, delta, weight, epsilon, out)
+        return x, out
+
+    def linear(self, x: Floats, weights: Sequence[Placed], biases: Sequence[Floats | None] = ()) -> tuple[Floats, ...]:
+        """Return x · Wᵀ (+ bias) for each weight; x is quantized once for all of them."""
+        outs = tuple(np.empty((len(x), weight.rows), np.float32) for weight in weights)
+        self._processor.linear(x, [weight.weight for weight in weights], biases, outs)
+        return outs
+
+    def attend(self, q: Floats, k: Floats, v: Floats, layer: int, batch: Batch) -> Floats:
+        """Rotate q and k, write k and v to this layer's pages, and attend causally."""
+        if self._pages is None:
+            raise RuntimeError("attend needs pages: call open_pages before run")
+        if self._step is None or self._step[0] is not batch:
+            self._step = (batch, self._pages.step(batch))
+        spec, out = self._pages.spec, np.empty_like(q)
+        interleaved = spec.rope_pairs is RopePairs.INTERLEAVED
+        self._processor.attend(
+            q, k, v, self._pages.cache, layer, self._step[1], spec.num_heads, spec.softmax_scale, interleaved, out
+        )
+        return out
+
+    def gate(self, gate: Floats, up: Floats) -> Floats:
+        """Return silu(gate) × up, in place of gate."""
+        self._processor.gate(gate, up)
+        return gate
+
+    def logits(self, x: Floats, head: Placed, wanted: NDArray[np.int32]) -> Floats:
+        """Return the scores of all vocabulary entries for the rows `wanted`: (W, V)."""
+        return self.linear(x[wanted], [head])[0]
