@@ -174,7 +174,8 @@ def _ends(
     known = (token.id for spelling, token in control.items() if spelling in TURN_ENDS)
     bos_id = _id(metadata, "bos_token_id", len(vocabulary.tokens))
     adds_bos = bool(metadata.get(_PREFIX + "add_bos_token", adds_bos)) and bos_id is not None
-    return Ends(bos_id, frozenset(index for index in (*named, *known) if index is not None), adds_bos)
+    eos_ids = frozenset(index for index in (*named, *known) if index is not None)
+    return Ends(bos_id, _id(metadata, "eos_token_id", len(vocabulary.tokens)), eos_ids, adds_bos)
 
 
 def _pre_name(metadata: Mapping[str, Any], vocabulary: _Vocabulary) -> str:

@@ -152,10 +152,14 @@ def _ends(file: Path, settings: Mapping[str, Any], control: Mapping[str, Control
     adds_bos = settings.get("add_bos_token")
     adds_bos = first_id is not None and first_id == bos_id if adds_bos is None else bool(adds_bos)
     eos = control.get(_content(settings.get("eos_token")))
-    named = [eos.id] if eos else []
-    known = [token.id for spelling, token in control.items() if spelling in TURN_ENDS]
+    eos_id = eos.id if eos else None
+    known = (token.id for spelling, token in control.items() if spelling in TURN_ENDS)
+    eos_ids = frozenset((*known, *_ids(file, settings["eos_token_id"])))
     return Ends(
-        bos_id, frozenset((*named, *known, *_ids(file, settings["eos_token_id"]))), adds_bos and bos_id is not None
+        bos_id=bos_id,
+        eos_id=eos_id,
+        eos_ids=eos_ids if eos_id is None else eos_ids | {eos_id},
+        adds_bos=adds_bos and bos_id is not None,
     )
 
 

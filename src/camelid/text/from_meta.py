@@ -62,7 +62,12 @@ def from_meta(path: Path | str) -> Tokenizer:
         spelling=Spelling.BYTE_LEVEL,
         vocab_size=len(every),
         control=control,
-        ends=Ends(control["<|begin_of_text|>"].id, frozenset(control[end].id for end in _ENDS), adds_bos=True),
+        ends=Ends(
+            bos_id=control["<|begin_of_text|>"].id,
+            eos_id=control["<|end_of_text|>"].id,
+            eos_ids=frozenset(control[end].id for end in _ENDS),
+            adds_bos=True,
+        ),
         plain_ids=frozenset(token.id for token in control.values()),
     )
 

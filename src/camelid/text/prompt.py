@@ -4,7 +4,7 @@ A control token (`<|eot_id|>`, `</s>`) ends turns and names speakers, so only th
 template renders, the few characters that the control tokens of a vocabulary cannot do without are exchanged, in every
 string from outside, for private-use characters. Whatever the template does to such a string (trim it, cut it, glue it
 to another), the result cannot spell a control token; the tokenizer looks for control tokens first and changes the
-characters back afterwards. docs/decisions/010-prompts-that-cannot-be-forged.md tells why this and not something else.
+characters back afterwards. docs/decisions/0010-prompts-that-cannot-be-forged.md tells why this and not something else.
 
 Separate because templates make prompts and tokenizers read them, and neither knows the other.
 """

@@ -51,9 +51,13 @@ class ControlToken:
 
 @dataclass(frozen=True)
 class Ends:
-    """The ids that begin a text and end an answer. `adds_bos`: raw text is meant to start with `bos_id`."""
+    """The ids that begin a text and end an answer.
+
+    eos_id: the one of `eos_ids` that the vocabulary itself names. adds_bos: raw text is meant to start with `bos_id`.
+    """
 
     bos_id: int | None = None
+    eos_id: int | None = None
     eos_ids: frozenset[int] = frozenset()
     adds_bos: bool = False
 
