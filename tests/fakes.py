@@ -1,8 +1,8 @@
 """Fakes of the rooms below the engine: small, exact, and quick to notice a mistake.
 
-`FakeBackend` is a backend whose "model" is a hash. What it writes to a page depends on all tokens before, and the logits
-depend on all that the page table leads to. So a page that is given to two sequences, read after it was given away, not
-copied or copied too late changes the answer; and what no correct engine can ask for is an error at once.
+`FakeBackend` is a backend whose "model" is a hash. What it writes to a page depends on all tokens before, and the
+logits depend on all that the page table leads to. So a page that is given to two sequences, read after it was given
+away, not copied or copied too late changes the answer; and what no correct engine can ask for is an error at once.
 """
 
 from __future__ import annotations
@@ -13,8 +13,21 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from camelid.backends.base import PAGE_TOKENS, Array, AttentionSpec, Batch, CacheType, Draw, Drawn, Forward, Memory, Ops
-from camelid.backends.base import Tensor, Vector, Weight
+from camelid.backends.base import (
+    PAGE_TOKENS,
+    Array,
+    AttentionSpec,
+    Batch,
+    CacheType,
+    Draw,
+    Drawn,
+    Forward,
+    Memory,
+    Ops,
+    Tensor,
+    Vector,
+    Weight,
+)
 from camelid.backends.sampling import sample
 
 MASK = 2**64 - 1
@@ -95,12 +108,18 @@ class FakeBackend:
         raise NotImplementedError
 
 
-def fake_logits(ids: Sequence[int], vocabulary_size: int) -> NDArray[np.float32]:
-    """Return what the fake model says after `ids`: the twin of FakeBackend.run, without batches, chunks and pages."""
-    total = 0
-    for position, token in enumerate(ids):
-        total = (total + mixed(total ^ mixed(token << 32 | position))) & MASK
-    return logits_of(total, vocabulary_size)
+@dataclass
+class FakeHistory:
+    """The fake model without batches, chunks and pages: the twin of FakeBackend.run."""
+
+    num_tokens: int = 0
+    total: int = 0
+
+    def extend(self, ids: Sequence[int]) -> None:
+        """Take in the next tokens."""
+        for position, token in enumerate(ids, self.num_tokens):
+            self.total = (self.total + mixed(self.total ^ mixed(token << 32 | position))) & MASK
+        self.num_tokens += len(ids)
 
 
 def mixed(value: int) -> int:
