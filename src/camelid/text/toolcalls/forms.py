@@ -1,0 +1,140 @@
+"""The forms of a call: what a piece of text says if it is one.
+
+Separate from the splitter because these look at text that is complete, or at the head of one, and keep no state.
+Nothing is evaluated: a call is read by a JSON parser or a regular expression.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection
+from typing import Any, NoReturn
+
+CODE_INTERPRETER = "code_interpreter"
+MAX_SPACE = 64  # white space in front of a call or its parts; a model that repeats line ends for ever makes no call
+
+# The keys that a call may begin with. Models mix the form they were taught with that of APIs.
+_KEYS = ("name", "type", "function", "parameters", "arguments", "id")
+
+# The beginning of an object: its first key and, if that is a string, its value; each part may still be missing.
+_HEAD = re.compile(rf'\{{\s{{0,{MAX_SPACE}}}(?:"([^"\\]*)("?)\s*:?\s*(?:"([^"\\]*)("?))?)?')
+
+_BUILT_IN = re.compile(r"\s*(\w+)\.call\((.*)\)\s*", re.DOTALL)
+_VALUE = r"""\s*(\w+)\s*=\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\s"',()]+)\s*"""
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+_ARGUMENT = re.compile(_VALUE + r"(?:,|$)", re.DOTALL)
+
+
+def may_be_call(head: str, tools: Collection[str]) -> bool | None:
+    """Tell from the beginning of a JSON object whether it may be a call; None while it is too early to tell.
+
+    An answer in JSON is told at its first key or name, so that it streams.
+    """
+    matched = _HEAD.match(head)
+    if matched is None:
+        return False
+    rest = head[matched.end() :]
+    key, key_end, value, value_end = matched.groups()
+    if key is None:
+        return None if not rest else False
+    if not key_end:
+        return _is_beginning(key, _KEYS) if not rest else False
+    if key not in _KEYS:
+        return False
+    if value is None:
+        return None if not rest else True
+    wanted = {"name": tools, "function": tools, "type": ("function",)}.get(key)
+    if wanted is None or (rest and not value_end):  # an escape: whoever parses it will see
+        return True
+    return value in wanted if value_end else _is_beginning(value, wanted)
+
+
+def _is_beginning(text: str, of: Collection[str]) -> bool | None:
+    return None if any(word.startswith(text) for word in of) else False
+
+
+def json_call(text: str, tools: Collection[str]) -> tuple[str, str] | None:
+    """Return name and arguments (JSON text) if a complete JSON object calls one of the tools."""
+    value = _parsed(text)
+    if value is None or value.get("type", "function") != "function":
+        return None
+    function = value.get("function", value)
+    if isinstance(function, str):
+        function = value | {"name": function}
+    if not isinstance(function, dict) or function.get("name") not in tools:
+        return None
+    arguments = function.get("parameters", function.get("arguments"))
+    if isinstance(arguments, str):
+        arguments = _parsed(arguments)
+    return (function["name"], _written(arguments)) if isinstance(arguments, dict) else None
+
+
+def json_arguments(text: str) -> str | None:
+    """Return the arguments as JSON text if `text` is a JSON object."""
+    value = _parsed(text)
+    return None if value is None else _written(value)
+
+
+def may_be_built_in(head: str, tools: Collection[str]) -> bool:
+    """Tell whether text after the tag may be a built-in call or code for the interpreter."""
+    if CODE_INTERPRETER in tools:
+        return True
+    calls = [f"{tool}.call(" for tool in tools]
+    head = head.lstrip()
+    return any(call.startswith(head) or head.startswith(call) for call in calls)
+
+
+def built_in_call(text: str, tools: Collection[str]) -> tuple[str, str] | None:
+    """Return name and arguments if the text after the tag is `name.call(key="value", …)` or code to be run."""
+    matched = _BUILT_IN.fullmatch(text)
+    if matched is not None and matched[1] in tools:
+        arguments = _keyword_arguments(matched[2])
+        if arguments is not None:
+            return matched[1], _written(arguments)
+    return (CODE_INTERPRETER, _written({"code": text})) if CODE_INTERPRETER in tools else None
+
+
+def _keyword_arguments(text: str) -> dict[str, Any] | None:
+    arguments: dict[str, Any] = {}
+    position = 0
+    while position < len(text):
+        matched = _ARGUMENT.match(text, position)
+        if matched is None:
+            return None
+        arguments[matched[1]] = _literal(matched[2])
+        position = matched.end()
+    return arguments
+
+
+def _literal(text: str) -> Any:
+    """Return what a value of a built-in call stands for. Numbers, truth values and null are as in Python or JSON."""
+    if text[0] in "\"'":
+        return _ESCAPE.sub(lambda escape: {"n": "\n", "t": "\t"}.get(escape[1], escape[1]), text[1:-1])
+    spelled = {"True": "true", "False": "false", "None": "null"}.get(text, text)
+    try:
+        return json.loads(spelled, parse_constant=_refuse)
+    except ValueError:
+        return text
+
+
+def _parsed(text: str) -> dict[str, Any] | None:
+    try:
+        value = json.loads(text, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no JSON")
+
+
+def _written(arguments: dict[str, Any]) -> str:
+    text = json.dumps(arguments, ensure_ascii=False)
+    return text if text.isprintable() or _is_utf8(text) else json.dumps(arguments)
+
+
+def _is_utf8(text: str) -> bool:
+    """Tell whether there are no lone surrogates, which escapes in JSON can write."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
