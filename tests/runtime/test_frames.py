@@ -57,9 +57,7 @@ REPORTS = [
     LoadFailed(Failure.of(FormatError("/a.gguf", "magic", b"abcd", "it must be GGUF"))),
     Accepted("r-1"),
     Failed("r-1", Failure.of(Overloaded("the queue is full", retry_after_s=1.5))),
-    Stepped(
-        3, 0.1, [Token("r-1", 1, 2, 7, FinishReason.STOP, -0.5, ((7, -0.5), (8, -1.0)), 32)], {"sequences_running": 3}
-    ),
+    Stepped(3, 0.1, [Token("r-1", 1, 2, 7, FinishReason.STOP, -0.5, ((7, -0.5), (8, -1.0)), 32)], {"steps": 3}),
     Idle(4, {}),
     Logged("camelid.engine", 30, "two requests wait"),
 ]

@@ -7,7 +7,7 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 import pytest
-from fake_engine import FAILS, REFUSED, FakeEngine, undisturbed
+from tests.runtime.fake_engine import FAILS, REFUSED, FakeEngine, undisturbed
 
 from camelid.engine.request import GenerateRequest, Token
 from camelid.errors import InvalidRequest, Overloaded, RequestsFailed, Unavailable

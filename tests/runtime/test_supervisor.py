@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from fake_engine import END_ID, FAILS, HANGS, KILLS, KILLS_LATER, REFUSED, undisturbed
+from tests.runtime.fake_engine import END_ID, FAILS, HANGS, KILLS, KILLS_LATER, REFUSED, undisturbed
 
 from camelid.engine.request import GenerateRequest
 from camelid.errors import FormatError, InvalidRequest, Overloaded, RequestsFailed, Unavailable
@@ -83,7 +83,7 @@ def test_streams_end_with_the_bytes_of_an_undisturbed_run_when_the_engine_is_kil
             asked = [request(f"r{n}", seed=n, max_tokens=400, num_choices=1 + n % 2) for n in range(30)]
             streams = asyncio.gather(*(answers(supervised, one) for one in asked))
             kills = 0
-            while not streams.done() and kills < 8:
+            while not streams.done() and kills < 5:
                 await asyncio.sleep(dice.uniform(0.0, 0.3))
                 if supervised.health().is_fresh and not streams.done():
                     os.kill(supervised.pid, signal.SIGKILL)

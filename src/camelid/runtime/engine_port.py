@@ -33,6 +33,10 @@ class EngineHealth:
 class EnginePort(Protocol):
     """An engine that requests can be put to, from one asyncio loop."""
 
+    @property
+    def backend(self) -> str:
+        """What it computes on, for people to read."""
+
     def generate(self, request: GenerateRequest) -> AsyncGenerator[Token, None]:
         """Yield the tokens of all choices until each has its last one.
 
@@ -94,6 +98,8 @@ class Streams:
         entry = self.journal.get(request_id)
         if entry is not None:
             entry.stop(choice)
+            if entry.is_complete:
+                self.journal.close(request_id)
             self._send(Abort(request_id, choice))
 
     def take(self, report: Report) -> None:

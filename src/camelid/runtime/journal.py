@@ -24,9 +24,7 @@ class Entry:
         for choice, ids in enumerate(request.answers):
             self.answers[choice].extend(ids)
         self.finished = set(request.finished)
-        self.stopped: set[int] = (
-            set()
-        )  # given up: finished, and tokens that still come are no error
+        self.stopped: set[int] = set()  # given up: finished, and tokens that still come are no error
         self.was_admitted = False
         self.deaths = 0  # of engines that worked on it, in a row, with no token for it in between
         self.lone_deaths = 0  # … the last of them, when there was nothing else in the engine

@@ -119,7 +119,7 @@ class SupervisedEngine:
         if isinstance(command, Submit):
             self._check_wanted()
         if isinstance(command, Abort) and command.request_id in self._in_engine:
-            self._withdraw([command.request_id])
+            self._abort(command)
         self._distribute()
 
     def _check_wanted(self) -> None:
@@ -149,6 +149,12 @@ class SupervisedEngine:
             if entry.request.id not in self._in_engine:
                 self._in_engine.add(entry.request.id)
                 process.send(Submit(entry.resumed(), entry.was_admitted))
+
+    def _abort(self, command: Abort) -> None:
+        if self._process is not None:
+            self._process.send(command)
+        if self._streams.journal.get(command.request_id) is None:
+            self._in_engine.discard(command.request_id)
 
     def _withdraw(self, request_ids: Iterable[str]) -> None:
         for request_id in list(request_ids):

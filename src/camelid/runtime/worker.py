@@ -124,18 +124,17 @@ def warm_up(engine: Steppable) -> float:
     return seconds
 
 
-def open_engine(load: Load, say: Callable[[str], None]) -> tuple[Steppable, str]:
-    """Open the real engine."""
-    from .loading import open_engine as open_model_engine
-
-    return open_model_engine(load, say)
-
-
-def main(open_engine: OpenEngine = open_engine) -> None:
+def main(open_engine: OpenEngine | None = None) -> None:
     """Serve the socket whose number is the one argument."""
     _prepare_process()
     with socket.socket(fileno=int(sys.argv[1])) as connection:
-        serve(connection, open_engine)
+        serve(connection, open_engine or _open_engine)
+
+
+def _open_engine(load: Load, say: Callable[[str], None]) -> tuple[Steppable, str]:
+    from .assembly import open_engine  # numpy and the backend are slow to import: not before they are needed
+
+    return open_engine(load, say)
 
 
 def _prepare_process() -> None:

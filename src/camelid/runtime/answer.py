@@ -1,0 +1,94 @@
+"""One answer while its tokens arrive: ids to text, stop strings, tool calls, scores, and when it is over.
+
+Token borders, character borders and the borders of stop strings and tool calls never agree; this is where they are
+brought together. It knows no engine: tokens in, events out.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Sequence
+
+from camelid.engine.request import Token
+from camelid.text.detokenize import Detokenizer
+from camelid.text.stops import StopMatcher
+from camelid.text.tokenizer import Tokenizer
+from camelid.text.toolcalls import PYTHON_TAG, TextPiece, ToolCallPiece, ToolCallSplitter
+from camelid.types import Event, Finished, FinishReason, Generation, Text, TokenScore, ToolCall, ToolCalled, ToolSpec
+
+
+class Answer:
+    """One choice of a request. Take its tokens until `finished` is set."""
+
+    def __init__(
+        self,
+        choice: int,
+        tokenizer: Tokenizer,
+        generation: Generation,
+        *,
+        tools: Sequence[ToolSpec] = (),
+        continues_text: bool = False,
+    ) -> None:
+        """Begin an answer that may call `tools`, or that goes on with the text of the prompt (`continues_text`)."""
+        stopping = generation.stopping
+        tag = tokenizer.control.get(PYTHON_TAG) if tools else None
+        shown = frozenset({tag.id}) if tag is not None else frozenset[int]()
+        self.num_tokens = 0
+        self.finished: Finished | None = None
+        self._choice = choice
+        self._tokenizer = tokenizer
+        self._detokenizer = Detokenizer(tokenizer, continues_text=continues_text, shown=shown)
+        self._splitter = ToolCallSplitter([tool.name for tool in tools]) if tools else None
+        self._stops = StopMatcher(stopping.stop)
+        self._min_tokens = stopping.min_tokens
+        self._end_ids = frozenset() if stopping.ignore_eos else tokenizer.eos_ids
+        self._scores: list[TokenScore] = []  # of tokens whose text has not been shown yet
+        self._num_calls = 0
+
+    def take(self, token: Token) -> Iterator[Event]:
+        """Take the next token in and yield what it makes certain. `Finished` is not yielded: it needs the usage."""
+        self.num_tokens += 1
+        text = ""
+        if token.id not in self._end_ids:
+            self._note_score(token)
+            text = self._detokenizer.push([token.id])
+        if token.finish is not None:
+            text += self._detokenizer.flush()
+        text, stop = self._watch(text, is_last=token.finish is not None)
+        reason = FinishReason.STOP if stop is not None else token.finish
+        for piece in self._split(text, is_last=reason is not None):
+            yield self._show(piece)
+        if reason is not None:
+            is_calling = self._num_calls > 0 and reason is FinishReason.STOP
+            self.finished = Finished(FinishReason.TOOL_CALLS if is_calling else reason, self._choice, stop=stop)
+
+    def _watch(self, text: str, *, is_last: bool) -> tuple[str, str | None]:
+        """Return the text that is before any stop string, and the stop string. Before min_tokens there is none."""
+        if self.num_tokens <= self._min_tokens:
+            return text, None
+        text, stop = self._stops.push(text)
+        if is_last and stop is None:
+            text += self._stops.flush()
+        return text, stop
+
+    def _split(self, text: str, *, is_last: bool) -> list[TextPiece | ToolCallPiece]:
+        if self._splitter is None:
+            return [TextPiece(text)] if text else []
+        return self._splitter.push(text) + (self._splitter.finish() if is_last else [])
+
+    def _show(self, piece: TextPiece | ToolCallPiece) -> Event:
+        if isinstance(piece, TextPiece):
+            scores, self._scores = tuple(self._scores), []
+            return Text(piece.text, self._choice, scores)
+        self._num_calls += 1
+        self._scores = []  # those of a call's tokens are nobody's text
+        call = ToolCall(f"call_{secrets.token_hex(12)}", piece.name, piece.arguments)
+        return ToolCalled(call, self._num_calls - 1, self._choice)
+
+    def _note_score(self, token: Token) -> None:
+        if token.logprob is not None:
+            top = tuple(self._score(token_id, logprob) for token_id, logprob in token.top)
+            self._scores.append(self._score(token.id, token.logprob, top))
+
+    def _score(self, token_id: int, logprob: float, top: tuple[TokenScore, ...] = ()) -> TokenScore:
+        return TokenScore(token_id, self._tokenizer.token_bytes(token_id), logprob, top)

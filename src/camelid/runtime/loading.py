@@ -1,0 +1,82 @@
+"""A name becomes a model: files, numbers, sizes, tokenizer, template. All of it but the weights.
+
+The front of an engine process needs exactly this much, so nothing here reads more of a weight than its name and shape.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+
+from camelid.backends.auto import choose_backend
+from camelid.backends.base import CacheType
+from camelid.errors import BadVocabulary, TemplateError
+from camelid.formats import Checkpoint, open_checkpoint
+from camelid.models.load import naming_of, read_spec
+from camelid.models.memory import memory_need
+from camelid.models.names import Naming
+from camelid.settings import ModelSettings
+from camelid.store.local import find
+from camelid.text.templates import ChatTemplate, load_template
+from camelid.text.tokenizer import Tokenizer
+
+from .makers import chat_template, recommended_sampling
+from .model import Description, NoTemplate, TextSide
+from .sizing import choose_sizing
+
+_log = logging.getLogger(__name__)
+
+
+def describe(name: str, settings: ModelSettings) -> Description:
+    """Find a model and choose its sizes.
+
+    Raises NotFound, FormatError, ModelError, InvalidSetting, and OutOfMemory when it would not fit.
+    """
+    files = find(name)
+    with open_checkpoint(files.weights) as checkpoint:
+        spec = read_spec(checkpoint)
+        backend = choose_backend(settings)
+        need = memory_need(checkpoint, spec, backend, CacheType(settings.cache_type))
+        sizing = choose_sizing(need, backend.memory().available_bytes, spec.context_length, settings)
+        num_parameters = sum(math.prod(info.shape) for info in checkpoint.tensors.values())
+    _log.info(
+        "%s: %d parameters, a context of %d tokens, %d pages of cache, %.0f MiB when all are used",
+        *(files.name, num_parameters, sizing.context_length, sizing.num_pages, sizing.memory_bytes / 2**20),
+    )
+    return Description(files, spec, num_parameters, sizing)
+
+
+def read_text_side(description: Description) -> TextSide:
+    """Read tokenizer, chat template and recommended sampling.
+
+    Raises BadVocabulary and FormatError. A model without a usable template is still one for completions: it is asking
+    it to chat that raises the TemplateError.
+    """
+    with open_checkpoint(description.files.weights) as checkpoint:
+        tokenizer = _tokenizer(checkpoint)
+        tokenizer.check_rows(description.spec.vocab_size)
+        return TextSide(tokenizer, _template(checkpoint, tokenizer), recommended_sampling(checkpoint))
+
+
+def _tokenizer(checkpoint: Checkpoint) -> Tokenizer:
+    from camelid.text import from_gguf, from_meta, from_tokenizer_json
+
+    if naming_of(checkpoint) is Naming.GGUF:
+        return from_gguf(checkpoint.metadata)
+    folder = checkpoint.path if checkpoint.path.is_dir() else checkpoint.path.parent
+    if (folder / "tokenizer.json").is_file():
+        return from_tokenizer_json(folder)
+    if (folder / "tokenizer.model").is_file():
+        return from_meta(folder / "tokenizer.model")
+    raise BadVocabulary(
+        f"{folder} holds neither tokenizer.json nor tokenizer.model",
+        hint="put the tokenizer that belongs to these weights beside them",
+    )
+
+
+def _template(checkpoint: Checkpoint, tokenizer: Tokenizer) -> ChatTemplate:
+    try:
+        return load_template(chat_template(checkpoint), tokenizer)
+    except TemplateError as error:
+        _log.warning("%s can complete texts, but not chat: %s", checkpoint.path, error)
+        return NoTemplate(error)

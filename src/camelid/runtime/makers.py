@@ -1,0 +1,96 @@
+"""What a model's makers put beside its weights: the chat template, and the sampling that they recommend.
+
+GGUF keeps both among its metadata, Hugging Face folders in small JSON files. What is there is taken only as far as it
+makes sense; a model is not refused for a recommendation.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from camelid.errors import FormatError, InvalidRequest
+from camelid.formats import Checkpoint
+from camelid.formats.json_file import load_json
+from camelid.models.load import naming_of
+from camelid.models.names import Naming
+from camelid.types import Sampling
+
+# Meta's own for its chat models: generation.py of Llama 3, generation_config.json of 3.1 to 3.3.
+LLAMA_SAMPLING = Sampling(temperature=0.6, top_p=0.9)
+
+MAX_TEMPLATE_BYTES = 2**20  # what is too long for a template is refused further on, with a better message
+
+# llama.cpp's keys under `general.sampling.`, and Transformers' in generation_config.json
+_GGUF_NAMES = {
+    "temp": "temperature",
+    "top_k": "top_k",
+    "top_p": "top_p",
+    "min_p": "min_p",
+    "penalty_repeat": "repetition_penalty",
+}
+_HUGGING_FACE_NAMES = ("temperature", "top_k", "top_p", "min_p", "typical_p", "repetition_penalty")
+
+_log = logging.getLogger(__name__)
+
+
+def chat_template(checkpoint: Checkpoint) -> str | None:
+    """Return the Jinja text of the model's chat template, None if it brings none."""
+    if naming_of(checkpoint) is Naming.GGUF:
+        source = checkpoint.metadata.get("tokenizer.chat_template")
+        return source if isinstance(source, str) else None
+    folder = _folder(checkpoint)
+    file = folder / "chat_template.jinja"
+    if file.is_file() and file.stat().st_size <= MAX_TEMPLATE_BYTES:
+        return file.read_text(encoding="utf-8", errors="replace")
+    return _named_template(_small_json(folder / "tokenizer_config.json").get("chat_template"))
+
+
+def recommended_sampling(checkpoint: Checkpoint) -> Sampling:
+    """Return the sampling that the model's makers recommend, and Meta's for its own models where they say nothing."""
+    if naming_of(checkpoint) is Naming.GGUF:
+        prefix = "general.sampling."
+        given = {ours: checkpoint.metadata.get(prefix + theirs) for theirs, ours in _GGUF_NAMES.items()}
+    else:
+        config = _small_json(_folder(checkpoint) / "generation_config.json")
+        given = {name: config.get(name) for name in _HUGGING_FACE_NAMES}
+        if config.get("do_sample") is False:
+            given = {"temperature": 0.0}
+    numbers: dict[str, Any] = {
+        name: _number(name, value) for name, value in given.items() if isinstance(value, (int, float))
+    }
+    try:
+        return Sampling(**numbers) if numbers else LLAMA_SAMPLING
+    except InvalidRequest as error:
+        _log.warning("%s recommends sampling that cannot be: %s", checkpoint.path, error)
+        return LLAMA_SAMPLING
+
+
+def _number(name: str, value: float) -> float:
+    """Return a count as such, and a 32-bit 0.6 (0.6000000238…) as the 0.6 that was meant."""
+    return int(value) if name == "top_k" and math.isfinite(value) else round(value, 6)
+
+
+def _named_template(given: object) -> str | None:
+    """Return the template out of tokenizer_config.json: a text, or a list of named ones of which `default` counts."""
+    if isinstance(given, list):
+        named = {entry.get("name"): entry.get("template") for entry in given if isinstance(entry, Mapping)}
+        given = named.get("default")
+    return given if isinstance(given, str) else None
+
+
+def _folder(checkpoint: Checkpoint) -> Path:
+    return checkpoint.path if checkpoint.path.is_dir() else checkpoint.path.parent
+
+
+def _small_json(file: Path) -> Mapping[str, Any]:
+    if not file.is_file():
+        return {}
+    try:
+        return load_json(file)
+    except FormatError as error:
+        _log.warning("%s is left out: %s", file, error)
+        return {}

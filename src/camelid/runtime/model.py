@@ -1,0 +1,103 @@
+"""A loaded model: its text side here, its engine behind a port."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from camelid.errors import TemplateError
+from camelid.models.spec import ModelSpec
+from camelid.store.local import ModelFiles
+from camelid.text.prompt import Prompt
+from camelid.text.templates import ChatTemplate
+from camelid.text.tokenizer import Tokenizer
+from camelid.types import Message, Sampling, ToolSpec
+
+from .engine_port import EnginePort
+from .sizing import Sizing
+from .status import ModelStatus
+
+
+@dataclass(frozen=True)
+class NoTemplate:
+    """In place of a chat template that is not there or not usable: says so to who asks for a chat."""
+
+    error: TemplateError
+    supports_tools: bool = False
+
+    def render(
+        self,
+        messages: Sequence[Message],
+        tools: Sequence[ToolSpec] = (),
+        *,
+        add_generation_prompt: bool = True,
+        **options: Any,
+    ) -> Prompt:
+        """Raise the error that loading the template ended with."""
+        raise TemplateError(self.error.message, field="messages", hint=self.error.hint)
+
+    def close(self) -> None:
+        """Do nothing: there is nothing to free."""
+
+
+@dataclass(frozen=True)
+class TextSide:
+    """What turns messages into ids and back. `sampling` is what the model's makers recommend."""
+
+    tokenizer: Tokenizer
+    template: ChatTemplate
+    sampling: Sampling
+
+
+@dataclass(frozen=True)
+class Description:
+    """What is known of a model before its weights are touched."""
+
+    files: ModelFiles
+    spec: ModelSpec
+    num_parameters: int
+    sizing: Sizing
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model that requests can be put to."""
+
+    description: Description
+    text: TextSide
+    engine: EnginePort
+    loaded_at: float = field(default_factory=time.time)
+
+    @property
+    def name(self) -> str:
+        """What requests call it."""
+        return self.description.files.name
+
+    @property
+    def context_length(self) -> int:
+        """Most tokens of prompt and answer together."""
+        return self.description.sizing.context_length
+
+    @property
+    def sampling(self) -> Sampling:
+        """What the model's makers recommend."""
+        return self.text.sampling
+
+    async def close(self) -> None:
+        """End the engine and free what the text side needs."""
+        await self.engine.close()
+        self.text.template.close()
+
+    def status(self) -> ModelStatus:
+        """Return what is shown of it."""
+        return ModelStatus(
+            name=self.name,
+            architecture=self.description.spec.architecture,
+            num_parameters=self.description.num_parameters,
+            context_length=self.context_length,
+            memory_bytes=self.description.sizing.memory_bytes,
+            backend=self.engine.backend,
+            loaded_at=self.loaded_at,
+        )

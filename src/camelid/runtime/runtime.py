@@ -1,0 +1,197 @@
+"""The loaded models, and requests put to them by name. Servers, consoles and libraries all come through here.
+
+A runtime belongs to one asyncio loop. It knows no JSON and no command line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping
+from contextlib import aclosing, contextmanager
+from typing import Any
+
+from camelid.errors import CamelidError, InvalidRequest, NotFound, Unavailable
+from camelid.settings import ModelSettings
+from camelid.types import ChatRequest, CompletionRequest, Event
+
+from . import turn
+from .assembly import open_engine
+from .engine_port import EnginePort
+from .frames import Load
+from .loading import describe, read_text_side
+from .local_engine import LocalEngine
+from .model import Description, LoadedModel
+from .status import Health, ModelStatus
+from .supervisor import SupervisedEngine
+
+_log = logging.getLogger(__name__)
+
+
+class Runtime:
+    """Loads models and carries requests through them.
+
+    in_process: engines run in threads of this process, for the library and the console. Otherwise each model has a
+    process of its own, which is replaced when it dies, and its requests go on.
+    """
+
+    def __init__(self, settings: ModelSettings, *, in_process: bool = False) -> None:
+        self._settings = settings
+        self._open_engine: Callable[[Load], Coroutine[Any, Any, EnginePort]]
+        self._open_engine = _local_engine if in_process else _supervised_engine
+        self._models: dict[str, LoadedModel] = {}
+        self._names: dict[str, str] = {}  # as given to `load`, to the model's own
+        self._loading = asyncio.Lock()  # one at a time: each is told what memory is free
+        self._is_draining = False
+        self._num_in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def load(self, name: str) -> LoadedModel:
+        """Load a model, `cria` or a path, or return it if it is loaded.
+
+        Raises NotFound, FormatError, ModelError, OutOfMemory, InvalidSetting, MissingDependency, Unavailable.
+        """
+        async with self._loading:
+            if name not in self._names:
+                model = await self._open(name)
+                self._models[model.name] = model
+                self._names |= {name: model.name, model.name: model.name}
+            return self._models[self._names[name]]
+
+    async def unload(self, name: str) -> None:
+        """Unload a model and end its engine. Its open requests end with Unavailable. Raises NotFound."""
+        async with self._loading:
+            model = self.get(name)
+            del self._models[model.name]
+            self._names = {given: own for given, own in self._names.items() if own != model.name}
+            await model.close()
+
+    def chat(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
+        """Yield the events of one conversation turn. Closing the iterator frees what the request holds.
+
+        Raises NotFound, TemplateError, ContextOverflow, InvalidRequest and Overloaded before the first event;
+        Unavailable and RequestsFailed at any time.
+        """
+        return self._carry(request.model, lambda model: turn.chat(model, request))
+
+    def complete(self, request: CompletionRequest) -> AsyncGenerator[Event, None]:
+        """Yield the events of one plain completion. Raises as `chat` does."""
+        return self._carry(request.model, lambda model: turn.complete(model, request))
+
+    def get(self, name: str) -> LoadedModel:
+        """Return a loaded model by its own name or by the one that it was loaded by. Raises NotFound."""
+        own = self._names.get(name)
+        if own is None:
+            listed = ", ".join(self._models) or "none"
+            raise NotFound(f"the model {name!r} is not loaded", hint=f"loaded models: {listed}")
+        return self._models[own]
+
+    def loaded(self) -> list[ModelStatus]:
+        """Return the loaded models, in the order of their loading."""
+        return [model.status() for model in self._models.values()]
+
+    def health(self) -> Health:
+        """Say how the engines are."""
+        engines = [model.engine for model in self._models.values()]
+        healths = [engine.health() for engine in engines]
+        waiting = [int(engine.stats().get("sequences_waiting", 0)) for engine in engines]
+        return Health(
+            is_started=bool(healths) and all(health.is_started for health in healths),
+            is_fresh=all(health.is_fresh for health in healths),
+            is_draining=self._is_draining,
+            is_overloaded=any(count >= self._settings.max_waiting for count in waiting),
+            num_in_flight=self._num_in_flight,
+            num_waiting=sum(waiting),
+            num_restarts=sum(health.num_restarts for health in healths),
+        )
+
+    def stats(self) -> Mapping[str, float]:
+        """Return the engines' counts and levels by name, added up."""
+        total: Counter[str] = Counter()
+        for model in self._models.values():
+            total.update(model.engine.stats())
+        return total
+
+    async def drain(self, seconds: float) -> bool:
+        """Take no new requests, and wait at most `seconds` for the open ones. Return whether all have ended."""
+        self._is_draining = True
+        try:
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def close(self) -> None:
+        """Unload everything. Open requests end with Unavailable."""
+        self._is_draining = True
+        for name in list(self._models):
+            await self.unload(name)
+
+    async def _carry(
+        self, name: str, begin: Callable[[LoadedModel], AsyncGenerator[Event, None]]
+    ) -> AsyncGenerator[Event, None]:
+        with self._in_flight():
+            async with aclosing(begin(self.get(name))) as events:
+                async for event in events:
+                    yield event
+
+    @contextmanager
+    def _in_flight(self) -> Iterator[None]:
+        if self._is_draining:
+            raise Unavailable("no new requests are taken: this server is leaving", hint="ask another one")
+        self._num_in_flight += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._num_in_flight -= 1
+            if not self._num_in_flight:
+                self._idle.set()
+
+    async def _open(self, name: str) -> LoadedModel:
+        """Open a model: its weights where the engine runs, and at the same time its text side here."""
+        start = time.monotonic()
+        description = await asyncio.to_thread(describe, name, self._settings)
+        if description.files.name in self._models:
+            path = self._models[description.files.name].description.files.weights
+            raise InvalidRequest(
+                f"a model called {description.files.name} is loaded already, from {path}", field="model"
+            )
+        opening = asyncio.create_task(self._open_engine(_load_message(description, self._settings)))
+        try:
+            text = await asyncio.to_thread(read_text_side, description)
+        except BaseException:
+            await _abandon(opening)
+            raise
+        model = LoadedModel(description, text, await opening)
+        _log.info("%s is ready after %.2f s, on %s", model.name, time.monotonic() - start, model.engine.backend)
+        return model
+
+
+def _load_message(description: Description, settings: ModelSettings) -> Load:
+    sizing = description.sizing
+    level = logging.getLogger("camelid").getEffectiveLevel()
+    return Load(str(description.files.weights), settings, sizing.num_pages, sizing.context_length, level)
+
+
+async def _supervised_engine(load: Load) -> EnginePort:
+    engine = SupervisedEngine(load, say=lambda stage: _log.debug("loading: %s", stage))
+    await engine.start()
+    return engine
+
+
+async def _local_engine(load: Load) -> EnginePort:
+    engine, backend = await asyncio.to_thread(open_engine, load, lambda stage: _log.debug("loading: %s", stage))
+    return LocalEngine(engine, backend, load.settings.max_sequences + load.settings.max_waiting)
+
+
+async def _abandon(opening: asyncio.Task[EnginePort]) -> None:
+    """End an engine that is being opened for a model that cannot be."""
+    opening.cancel()
+    with contextlib.suppress(asyncio.CancelledError, CamelidError):
+        await (await opening).close()
