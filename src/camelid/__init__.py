@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from camelid.errors import CamelidError
-    from camelid.runtime.library import Answer, Model, load
+    from camelid.runtime.collected import Answer
+    from camelid.runtime.library import Model, load
     from camelid.runtime.runtime import Runtime
     from camelid.settings import ModelSettings
     from camelid.types import (
@@ -55,7 +56,7 @@ __all__ = [
 
 _HOMES = {
     "CamelidError": "camelid.errors",
-    "Answer": "camelid.runtime.library",
+    "Answer": "camelid.runtime.collected",
     "Model": "camelid.runtime.library",
     "load": "camelid.runtime.library",
     "Runtime": "camelid.runtime.runtime",

@@ -15,7 +15,7 @@ from camelid.engine.request import GenerateRequest
 from camelid.errors import ContextOverflow
 from camelid.types import ChatRequest, CompletionRequest, Event, Finished, Generation, Started, Usage
 
-from .answer import Answer
+from .growing_answer import GrowingAnswer
 from .model import LoadedModel
 
 
@@ -29,8 +29,8 @@ def chat(model: LoadedModel, request: ChatRequest) -> AsyncGenerator[Event, None
     def encode() -> list[int]:
         return model.text.tokenizer.encode_prompt(model.text.template.render(request.messages, request.tools))
 
-    def answer(choice: int) -> Answer:
-        return Answer(choice, model.text.tokenizer, request.generation, tools=request.tools)
+    def answer(choice: int) -> GrowingAnswer:
+        return GrowingAnswer(choice, model.text.tokenizer, request.generation, tools=request.tools)
 
     return _turn(model, request.generation, encode, answer)
 
@@ -48,14 +48,14 @@ def complete(model: LoadedModel, request: CompletionRequest) -> AsyncGenerator[E
         ids = tokenizer.encode(request.prompt, parse_special=True, with_bos=True)
         return [tokenizer.bos_id] if not ids and tokenizer.bos_id is not None else ids
 
-    def answer(choice: int) -> Answer:
-        return Answer(choice, model.text.tokenizer, request.generation, continues_text=True)
+    def answer(choice: int) -> GrowingAnswer:
+        return GrowingAnswer(choice, model.text.tokenizer, request.generation, continues_text=True)
 
     return _turn(model, request.generation, encode, answer)
 
 
 async def _turn(
-    model: LoadedModel, generation: Generation, encode: Callable[[], list[int]], answer: Callable[[int], Answer]
+    model: LoadedModel, generation: Generation, encode: Callable[[], list[int]], answer: Callable[[int], GrowingAnswer]
 ) -> AsyncGenerator[Event, None]:
     prompt = await asyncio.to_thread(encode)  # a long one takes a while, and other requests are being served
     request = generate_request(prompt, generation, model)
@@ -78,7 +78,7 @@ async def _turn(
                 yield event
 
 
-def _with_usage(finished: Finished, started: Started, answers: list[Answer]) -> Finished:
+def _with_usage(finished: Finished, started: Started, answers: list[GrowingAnswer]) -> Finished:
     """Return the end of an answer, with the usage of the whole request if it is the last."""
     if any(answer.finished is None for answer in answers):
         return finished

@@ -17,7 +17,7 @@ from camelid.text.toolcalls import PYTHON_TAG, TextPiece, ToolCallPiece, ToolCal
 from camelid.types import Event, Finished, FinishReason, Generation, Text, TokenScore, ToolCall, ToolCalled, ToolSpec
 
 
-class Answer:
+class GrowingAnswer:
     """One choice of a request. Take its tokens until `finished` is set."""
 
     def __init__(
