@@ -61,17 +61,17 @@ class FakeRuntime:
     loads: list[str] = field(default_factory=list)
     load_error: CamelidError | None = None
     may_load: asyncio.Event | None = None
-    drained: list[float] = field(default_factory=list)
     is_closed: bool = False
     opened: asyncio.Event = field(default_factory=asyncio.Event)
     closed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def load(self, name: str) -> None:
+    async def load(self, name: str) -> ModelStatus:
         self.loads.append(name)
         if self.may_load is not None:
             await self.may_load.wait()
         if self.load_error is not None:
             raise self.load_error
+        return self.models[0]
 
     def chat(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
         return self._play(request)
@@ -93,6 +93,7 @@ class FakeRuntime:
                 elif isinstance(step, BaseException):
                     raise step
                 else:
+                    await asyncio.sleep(0)  # a real engine lets others run between two tokens
                     yield step
             is_done = True
         finally:
@@ -107,10 +108,7 @@ class FakeRuntime:
         return self.current_health
 
     def stats(self) -> Mapping[str, float]:
-        return {"num_requests_running": float(self.num_open), "num_requests_waiting": 0.0}
-
-    async def drain(self, seconds: float) -> None:
-        self.drained.append(seconds)
+        return {"sequences_running": float(self.num_open), "pages": 8.0, "pages_held": 2.0, "steps": 5.0}
 
     async def close(self) -> None:
         self.is_closed = True

@@ -1,4 +1,4 @@
-"""The golden files of the dialects: a body, what it asks of the runtime, and what is written back for a scripted answer.
+"""The golden files: a body, what it asks of the runtime, and what is written back for a scripted answer.
 
 `python tests/server/goldens.py` writes the outputs again from the code; read the difference before it is committed.
 """
@@ -57,7 +57,7 @@ SCRIPTS: Mapping[str, Sequence[Event]] = {
     "thoughts": [
         Started(2),
         Reasoning("Hm"),
-        Text("line\u2028end \u0085 \"quoted\" \n €"),
+        Text('line\u2028end \u0085 "quoted" \n €'),
         Finished(FinishReason.STOP, usage=Usage(2, 2), stop="END"),
     ],
 }
@@ -94,9 +94,7 @@ def _completion(data: bytes, script: str) -> dict[str, Any]:
     )
 
 
-def _written(
-    form: requests.Form, script: str, reply: Callable[[], Any], stream: Callable[[], Any]
-) -> dict[str, Any]:
+def _written(form: requests.Form, script: str, reply: Callable[[], Any], stream: Callable[[], Any]) -> dict[str, Any]:
     events = SCRIPTS[script]
     if not form.stream:
         whole = reply()

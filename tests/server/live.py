@@ -15,7 +15,8 @@ from camelid.server.limits import Limits
 from camelid.server.listen import listen, url_of
 from camelid.settings import ServerSettings
 
-NO_LIMITS = Limits()
+USUAL = Limits()
+ON_A_FREE_PORT = ServerSettings(port=0, drain_seconds=0.0)
 
 
 @dataclass
@@ -29,8 +30,8 @@ class Live:
 @asynccontextmanager
 async def live(
     runtime: ServedRuntime,
-    settings: ServerSettings = ServerSettings(port=0, drain_seconds=0.0),
-    limits: Limits = NO_LIMITS,
+    settings: ServerSettings = ON_A_FREE_PORT,
+    limits: Limits = USUAL,
     model: str = "tiny",
 ) -> AsyncIterator[Live]:
     """Serve `runtime` while the block runs; it counts as loaded. `gpt-4` is an alias of the model."""

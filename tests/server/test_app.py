@@ -23,10 +23,11 @@ from camelid.server.lifecycle import Lifecycle
 from camelid.settings import ServerSettings
 
 HI = {"messages": [{"role": "user", "content": "hi"}]}
+PLAIN = ServerSettings()
 KEYED = ServerSettings(api_key=("secret-one", "secret-two"))
 
 
-def app_for(runtime: FakeRuntime, settings: ServerSettings = ServerSettings(), *, is_started: bool = True) -> FastAPI:
+def app_for(runtime: FakeRuntime, settings: ServerSettings = PLAIN, *, is_started: bool = True) -> FastAPI:
     lifecycle = Lifecycle()
     lifecycle.is_started = is_started
     return create_app(runtime, settings, default_model="tiny", aliases={"gpt-4": "tiny"}, lifecycle=lifecycle)
@@ -213,9 +214,7 @@ def test_what_is_not_there_has_the_envelope_too(method: str, path: str, status: 
         (CamelidError("odd"), 500, "internal_error"),
     ],
 )
-def test_an_error_before_the_first_event_is_a_status(
-    error: CamelidError, status: int, code: str, stream: bool
-) -> None:
+def test_an_error_before_the_first_event_is_a_status(error: CamelidError, status: int, code: str, stream: bool) -> None:
     app = app_for(FakeRuntime(script=[error]))
     response = call(app, "POST", "/v1/chat/completions", json=HI | {"stream": stream})
     assert (response.status_code, error_of(response)["code"]) == (status, code)
@@ -237,9 +236,10 @@ def test_every_error_of_the_tree_has_a_status() -> None:
         assert 400 <= problem_of(error).status < 600
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_bug_tells_the_caller_nothing_but_the_request_id() -> None:
-    response = call(app_for(FakeRuntime(script=[RuntimeError("secret detail")])), "POST", "/v1/chat/completions", json=HI)
+    response = call(
+        app_for(FakeRuntime(script=[RuntimeError("secret detail")])), "POST", "/v1/chat/completions", json=HI
+    )
     assert response.status_code == 500
     assert error_of(response)["code"] == "internal_error"
     assert "secret" not in response.text

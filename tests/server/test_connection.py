@@ -1,4 +1,4 @@
-"""Connections at the level of bytes: deadlines, bounds, framing, and what a client may do to its own connection only."""
+"""Connections at the level of bytes: deadlines, bounds, framing, clients that hang up."""
 
 from __future__ import annotations
 
@@ -78,13 +78,13 @@ async def exchange(data: bytes, limits: Limits = QUICK, script: list[Step] | Non
     answers = []
     async with live(FakeRuntime(script=script), limits=limits) as server, wire(server) as client:
         await client.send(data)
-        while True:
-            try:
-                status, _, body = await client.response()
-            except asyncio.IncompleteReadError as end:
-                assert end.partial == b""
-                return answers
+        everything = Wire(asyncio.StreamReader(), client.writer)
+        everything.reader.feed_data(await client.rest())
+        everything.reader.feed_eof()
+        while not everything.reader.at_eof():
+            status, _, body = await everything.response()
             answers.append((status, json.loads(body)))
+    return answers
 
 
 def refusal(data: bytes, limits: Limits = QUICK) -> tuple[int, str]:
@@ -147,10 +147,8 @@ def test_a_larger_body_may_take_longer() -> None:
 
 def test_an_idle_connection_is_kept_for_the_next_request_and_then_closed() -> None:
     async def scenario() -> None:
-        async with live(FakeRuntime(), limits=replace(QUICK, keep_alive_s=0.51)) as server, wire(server) as client:
-            server.server.config.timeout_keep_alive = 0.1  # type: ignore[assignment] # uvicorn's own is whole seconds
         async with live(FakeRuntime(), limits=replace(QUICK, header_s=0.05)) as server:
-            server.server.config.timeout_keep_alive = 0.2  # type: ignore[assignment]
+            server.server.config.timeout_keep_alive = 0.2  # type: ignore[assignment] # uvicorn's is whole seconds
             async with wire(server) as client:
                 for _ in range(3):
                     await client.send(post())
@@ -265,15 +263,16 @@ def test_a_head_beyond_the_bounds_is_refused(data: bytes, answer: tuple[int, str
 
 def test_more_connections_than_the_limit_are_turned_away() -> None:
     async def scenario() -> None:
-        async with live(FakeRuntime(), limits=replace(QUICK, max_connections=1)) as server:
-            async with wire(server) as first:
-                await first.send(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
-                assert (await first.response())[0] == 200
-                async with wire(server) as second:
-                    assert (await second.response())[0] == 503
-                    assert await second.rest() == b""
-                await first.send(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
-                assert (await first.response())[0] == 200
+        probe = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        limits = replace(QUICK, max_connections=1)
+        async with live(FakeRuntime(), limits=limits) as server, wire(server) as first:
+            await first.send(probe)
+            assert (await first.response())[0] == 200
+            async with wire(server) as second:
+                assert (await second.response())[0] == 503
+                assert await second.rest() == b""
+            await first.send(probe)
+            assert (await first.response())[0] == 200
 
     run(scenario)
 
@@ -313,9 +312,7 @@ HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: 
         HEAD.replace(b"\r\n", b"\n") + b"\n",
         b"GET / HTTP/1.1\r\n\r\n",
         b"GET / HTTP/9.9\r\nHost: localhost\r\n\r\n",
-        b"GET  / HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"GET http://[ HTTP/1.1\r\nHost: localhost\r\n\r\n",
-        b"OPTIONS * HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
         b"BREW / HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",

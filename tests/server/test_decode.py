@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -70,7 +72,5 @@ def test_free_form_values_are_nested_no_deeper_than_the_limit(depth: int, is_tak
 @given(st.binary(max_size=200))
 def test_any_bytes_are_either_a_body_or_refused(data: bytes) -> None:
     for body in (data, PREFIX + data):
-        try:
+        with suppress(InvalidRequest):
             assert isinstance(decode(body, CHAT), ChatBody)
-        except InvalidRequest as error:
-            assert error.message

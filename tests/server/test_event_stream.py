@@ -1,4 +1,4 @@
-"""Streams at the level of ASGI messages: beats, clients that leave, errors in the middle. Time is cut short, not slept."""
+"""Streams at the level of ASGI messages: beats, clients that leave, errors in the middle."""
 
 from __future__ import annotations
 

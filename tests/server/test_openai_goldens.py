@@ -1,4 +1,4 @@
-"""OpenAI's dialect as files: what each body asks of the runtime, and what is written back, byte for byte the same JSON."""
+"""OpenAI's dialect as files: what each body asks of the runtime, and what is written back."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from goldens import case_files, outcome
 
+from camelid.errors import ContextOverflow
 from camelid.server.errors import http_problem, problem_of
 from camelid.server.openai.replies import ChatStream, Stamp, error_body
 from camelid.server.openai.requests import Form
-from camelid.errors import ContextOverflow
 
 
 @pytest.mark.parametrize("file", case_files(), ids=lambda file: file.stem)

@@ -1,4 +1,4 @@
-"""What is refused, and that nothing is ignored: a field of the official client is honoured, harmless or refused by name."""
+"""What is refused, and that nothing is ignored: every field of the official client is known."""
 
 from __future__ import annotations
 
@@ -85,7 +85,11 @@ def test_a_field_that_asks_for_nothing_special_is_taken(field: str) -> None:
         ("top_logprobs", 3, "top_logprobs needs logprobs to be true"),
         ("tools", [TOOL, TOOL], "tools has the function 'f' twice"),
         ("tools", [TOOL] * 129, "tools must have at most 128 entries, got 129"),
-        ("tool_choice", "required", "tool_choice must be 'auto' or 'none', got 'required': a call cannot be forced yet"),
+        (
+            "tool_choice",
+            "required",
+            "tool_choice must be 'auto' or 'none', got 'required': a call cannot be forced yet",
+        ),
         ("messages", [], "messages must have 1–4096 entries, got 0"),
         ("messages", HI * 4097, "messages must have 1–4096 entries, got 4097"),
     ],

@@ -23,7 +23,7 @@ from . import health
 from .auth import Keys, check_exposure
 from .banner import banner
 from .connection import bounded
-from .contract import ServedRuntime
+from .contract import Loaded, ServedRuntime
 from .door import Door, ModelNames
 from .errors import internal_problem, problem_of, problem_of_http, respond
 from .guard import Guard, Named
@@ -31,7 +31,7 @@ from .leaving import LeavingServer
 from .lifecycle import Lifecycle
 from .limits import Limits
 from .listen import listen, url_of
-from .metrics import Level, Metrics
+from .metrics import Metrics
 from .openai import routes as openai_routes
 from .openai.replies import error_body
 
@@ -49,9 +49,9 @@ def create_app(
     lifecycle = lifecycle or Lifecycle()
     door = Door(
         runtime,
-        ModelNames(default_model, aliases or {}),
+        ModelNames(default_model, aliases),
         lifecycle,
-        Metrics(__version__, lambda: _levels(runtime, lifecycle)),
+        Metrics(__version__, runtime, lifecycle),
         limits or Limits(),
     )
     app = FastAPI(
@@ -63,6 +63,7 @@ def create_app(
         middleware=[Middleware(Named), Middleware(Guard, Keys(settings.api_key), settings.host, error_body)],
         separate_input_output_schemas=False,
     )
+    app.state.door = door
     app.include_router(health.router(door))
     app.include_router(openai_routes.OpenAIRoutes(door, f"camelid-{__version__}").router())
     _answer_errors(app)
@@ -93,7 +94,8 @@ def serve(
     server = LeavingServer(server_config(app, limits), lifecycle, settings.drain_seconds, limits)
     with listen(settings.host, settings.port) as listener:
 
-        def begin() -> None:
+        def begin(model: Loaded) -> None:
+            app.state.door.names.settle(model.name)
             lifecycle.is_started = True
             announce(banner(__version__, url_of(listener), settings, runtime.loaded()))
 
@@ -103,7 +105,7 @@ def serve(
 
 
 async def _run(
-    server: LeavingServer, listener: socket.socket, runtime: ServedRuntime, model: str, begin: Callable[[], None]
+    server: LeavingServer, listener: socket.socket, runtime: ServedRuntime, model: str, begin: Callable[[Loaded], None]
 ) -> None:
     """Listen, load the model, call `begin`, serve to the end.
 
@@ -115,7 +117,7 @@ async def _run(
     try:
         await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         if loading.done() and loading.exception() is None:
-            begin()
+            begin(loading.result())
         else:  # loading failed, or a signal came while it lasted
             server.should_exit = True
             loading.cancel()
@@ -175,14 +177,3 @@ def _describe(app: FastAPI, schemas: Mapping[str, Any]) -> None:
         return document
 
     app.openapi = described  # type: ignore[method-assign]
-
-
-def _levels(runtime: ServedRuntime, lifecycle: Lifecycle) -> list[Level]:
-    """Return the gauges that are read when Prometheus asks."""
-    stats = runtime.stats()
-    own = [
-        Level("num_requests_in_flight", "Requests that are being answered.", lifecycle.num_running),
-        Level("engine_restarts", "Engines that died and were replaced.", runtime.health().num_restarts),
-        Level("is_draining", "1 while the server is shutting down.", lifecycle.is_leaving),
-    ]
-    return own + [Level(name, "The engine's own count or level.", value) for name, value in sorted(stats.items())]

@@ -9,13 +9,21 @@ from camelid.runtime.status import Health, ModelStatus
 from camelid.types import ChatRequest, CompletionRequest, Event
 
 
+class Loaded(Protocol):
+    """A model that has been loaded. Its own name may differ from the one it was loaded by, which may be a path."""
+
+    @property
+    def name(self) -> str:
+        """What the list of models calls it."""
+
+
 class ServedRuntime(Protocol):
     """The runtime as the server sees it.
 
     Errors of a request are raised by the first step of its iterator, before any event.
     """
 
-    async def load(self, name: str) -> object:
+    async def load(self, name: str) -> Loaded:
         """Load a model."""
 
     def chat(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
@@ -35,9 +43,6 @@ class ServedRuntime(Protocol):
 
     def stats(self) -> Mapping[str, float]:
         """Return the engines' counts and levels by name."""
-
-    async def drain(self, seconds: float) -> object:
-        """Take no new requests, and wait until the running ones are done, at most `seconds`."""
 
     async def close(self) -> None:
         """Stop. Open requests end with Unavailable."""

@@ -14,28 +14,32 @@ from .limits import Limits
 from .metrics import Metrics
 
 
-@dataclass(frozen=True)
 class ModelNames:
-    """The names that clients may use:
+    """The names that clients may use: models' own, and aliases.
 
-    the default model's, which is also meant when none is given, and aliases of it or of others.
+    `default` is meant when a request names none. Until the model is loaded it is what the operator wrote, perhaps a
+    path; from then on (`settle`) it is the model's own name.
     """
 
-    default: str
-    aliases: Mapping[str, str] = field(default_factory=dict)
+    def __init__(self, default: str, aliases: Mapping[str, str] | None = None) -> None:
+        self.default = default
+        self._aliases = dict(aliases or {})
+
+    def settle(self, own: str) -> None:
+        """Call the default model by its own name; aliases of it follow."""
+        self._aliases = {alias: own if target == self.default else target for alias, target in self._aliases.items()}
+        self.default = own
 
     def resolve(self, name: str | None) -> str:
         """Return the runtime's name for `name`.
 
         A name that is not known is passed on: the runtime says what it thinks of it.
         """
-        if name is None:
-            return self.default
-        return self.aliases.get(name, name)
+        return self.default if name is None else self._aliases.get(name, name)
 
     def of(self, model: str) -> list[str]:
         """Return all names of the loaded model `model`, its own first."""
-        return [model, *(alias for alias, target in self.aliases.items() if target == model)]
+        return [model, *(alias for alias, target in self._aliases.items() if target == model != alias)]
 
 
 @dataclass(frozen=True)

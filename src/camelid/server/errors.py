@@ -119,7 +119,7 @@ def problem_of_http(error: HTTPException) -> Problem:
         return http_problem(404, "there is nothing at this path; the API is under /v1")
     if error.status_code == 405:
         return http_problem(405, "this path does not take this method")
-    return http_problem(error.status_code, str(error.detail))
+    return http_problem(error.status_code, str(error.detail), close=error.status_code == 413)
 
 
 def respond(problem: Problem, envelope: Envelope) -> Response:

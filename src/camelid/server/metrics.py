@@ -7,16 +7,18 @@ process do not mix.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from camelid.errors import CamelidError, Cancelled
 from camelid.types import Event, Finished, Text, Usage
+
+from .contract import ServedRuntime
+from .lifecycle import Lifecycle
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -25,21 +27,26 @@ _BETWEEN_S = (0.002, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 
 _WHOLE_S = (0.1, 0.3, 0.5, 0.8, 1, 1.5, 2, 2.5, 5, 10, 15, 20, 30, 40, 50, 60, 120, 240, 480, 960, 1920)
 
 
-@dataclass(frozen=True)
-class Level:
-    """One gauge that is read when Prometheus asks."""
-
-    name: str
-    meaning: str
-    value: float
+# Engine's name of a count or level → ours, and what it means.
+_LEVELS = {
+    "sequences_running": ("num_requests_running", "Answers that are being computed."),
+    "sequences_waiting": ("num_requests_waiting", "Answers that wait for their turn."),
+    "last_step_seconds": ("engine_step_seconds", "How long the last step took."),
+}
+_COUNTS = {
+    "steps": ("engine_steps", "Steps."),
+    "computed_tokens": ("computed_tokens", "Tokens that went through the model."),
+    "reused_tokens": ("prefix_cache_hits", "Tokens of prompts that the prefix cache spared."),
+    "preemptions": ("num_preemptions", "Answers that were set back because the cache was full."),
+}
 
 
 class Metrics:
     """The metrics of one server."""
 
-    def __init__(self, version: str, levels: Callable[[], list[Level]] = list) -> None:
+    def __init__(self, version: str, runtime: ServedRuntime, lifecycle: Lifecycle) -> None:
         self.registry = CollectorRegistry()
-        self.registry.register(_Levels(levels))
+        self.registry.register(_Engines(runtime, lifecycle))
         names = ("model_name",)
         self._prompt = self._counter("prompt_tokens", "Tokens of prompts.", names)
         self._cached = self._counter("prompt_tokens_cached", "Tokens of prompts that the prefix cache spared.", names)
@@ -93,12 +100,32 @@ class Metrics:
         return Histogram(f"camelid_{name}", meaning, ("model_name",), buckets=buckets, registry=self.registry)
 
 
-class _Levels(Collector):
-    """Reads the levels when Prometheus asks."""
+class _Engines(Collector):
+    """Reads what the engines and the server are at when Prometheus asks."""
 
-    def __init__(self, levels: Callable[[], list[Level]]) -> None:
-        self._levels = levels
+    def __init__(self, runtime: ServedRuntime, lifecycle: Lifecycle) -> None:
+        self._runtime, self._lifecycle = runtime, lifecycle
+
+    def describe(self) -> Iterator[Metric]:
+        """Name nothing in advance, so that the runtime is not asked before it is loaded."""
+        return iter(())
 
     def collect(self) -> Iterator[Metric]:
-        for level in self._levels():
-            yield GaugeMetricFamily(f"camelid_{level.name}", level.meaning, value=level.value)
+        """Yield the levels and counts of this moment."""
+        stats, health = self._runtime.stats(), self._runtime.health()
+        yield _gauge("num_requests_in_flight", "Requests that are being answered.", self._lifecycle.num_running)
+        yield _gauge("is_alive", "1 if a model is loaded and its engine alive.", health.is_started and health.is_fresh)
+        yield _gauge("is_draining", "1 while the server is shutting down.", self._lifecycle.is_leaving)
+        usage = stats.get("pages_held", 0.0) / max(1.0, stats.get("pages", 0.0))
+        yield _gauge("kv_cache_usage_perc", "Share of the cache that answers hold, from 0 to 1.", usage)
+        yield _count("engine_restarts", "Engines that died and were replaced.", health.num_restarts)
+        yield from (_gauge(*_LEVELS[key], stats[key]) for key in _LEVELS.keys() & stats.keys())
+        yield from (_count(*_COUNTS[key], stats[key]) for key in _COUNTS.keys() & stats.keys())
+
+
+def _gauge(name: str, meaning: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"camelid_{name}", meaning, value=value)
+
+
+def _count(name: str, meaning: str, value: float) -> Metric:
+    return CounterMetricFamily(f"camelid_{name}", meaning, value=value)
