@@ -12,7 +12,10 @@ ROOT = Path(__file__).parents[1]
 
 def test_reference_pages_are_what_the_code_says() -> None:
     checked = subprocess.run(
-        [sys.executable, str(ROOT / "tools" / "reference_pages.py"), "--check"], capture_output=True, text=True, check=False
+        [sys.executable, str(ROOT / "tools" / "reference_pages.py"), "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (checked.returncode, checked.stderr) == (0, "")
 

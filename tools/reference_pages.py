@@ -15,7 +15,7 @@ import click
 
 from camelid import errors
 from camelid.cli.main import VERBS, cli
-from camelid.settings import SETTINGS
+from camelid.settings import SETTINGS, Setting
 
 FOLDER = Path(__file__).parents[1] / "docs" / "reference"
 GENERATED = "<!-- written by tools/reference_pages.py: change the code, not this page -->\n\n"
@@ -23,17 +23,18 @@ GENERATED = "<!-- written by tools/reference_pages.py: change the code, not this
 
 def settings_page() -> str:
     """Return the table of settings."""
-    rows = [
-        f"| `{row.flag}` | {', '.join(f'`{name}`' for name in row.variables)} | {_default(row.default)} | {row.meaning} |"
-        for row in SETTINGS
-    ]
+    rows = [f"| `{row.flag}` | {_variables(row)} | {_default(row.default)} | {row.meaning} |" for row in SETTINGS]
     head = "| flag | variables | default | meaning |\n|---|---|---|---|\n"
     text = (
-        "# Settings\n\nA flag wins over a variable, over the settings file (`~/.config/camelid/config.toml`, or the file\n"
-        "that `CAMELID_CONFIG` names), over the default. In the file, a setting has the flag's name with underscores:\n"
+        "# Settings\n\nA flag wins over a variable, over the settings file (`~/.config/camelid/config.toml`,\n"
+        "or the file that `CAMELID_CONFIG` names), over the default. In the file, a setting has the flag's name with underscores:\n"
         "`context_length = 8192`. `camelid settings` shows the effective values.\n\n"
     )
     return text + head + "\n".join(rows) + "\n"
+
+
+def _variables(row: Setting) -> str:
+    return ", ".join(f"`{name}`" for name in row.variables)
 
 
 def _default(value: object) -> str:
