@@ -1,13 +1,14 @@
 """What a backend owes: the dozen operations that a model's forward pass is written in, and the memory they work on.
 
-The operations are coarse so that each side may fuse inside: `linear` hides dequantization and the quantization of its input, `attend` hides
-rotation, the page writes and paged attention. A model says neither device nor block type; a backend knows no model names and no text.
-Three backends implement this file (reference, cpu, gpu) and never import each other. `Array` is whatever the backend computes with; only
-`run` and `sample` speak numpy.
+The operations are coarse so that each side may fuse inside: `linear` hides dequantization and the quantization of its
+input, `attend` hides rotation, the page writes and paged attention. A model says neither device nor block type; a
+backend knows no model names and no text. Three backends implement this file (reference, cpu, gpu) and never import each
+other. `Array` is whatever the backend computes with; only `run` and `sample` speak numpy.
 
-Promise of the `cpu` backend (and of no other by default): a token's logits depend on the tokens before it and on nothing else. Not on the
-other rows of the batch, how the prompt was cut into chunks, the number of threads, or whether its prefix came from the cache. So every
-reduction has one order, fixed by the shapes of the weight and the position, never by the batch.
+Promise of the `cpu` backend (and of no other by default): a token's logits depend on the tokens before it and on
+nothing else. Not on the other rows of the batch, how the prompt was cut into chunks, the number of threads, or whether
+its prefix came from the cache. So every reduction has one order, fixed by the shapes of the weight and the position,
+never by the batch.
 """
 
 from __future__ import annotations
@@ -32,7 +33,10 @@ PAGE_TOKENS = 32  # positions per page: one page of keys is one or two cache lin
 
 @dataclass(frozen=True)
 class Tensor:
-    """A weight as it lies in the file: `rows` is (shape[0], bytes per row) of uint8, usually a view of the mapped file."""
+    """A weight as it lies in the file.
+
+    `rows` is (shape[0], bytes per row) of uint8, usually a view of the mapped file.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -51,8 +55,9 @@ class RopePairs(Enum):
 class AttentionSpec:
     """All that attention needs to know of a model, the same for every layer.
 
-    `inverse_frequencies` is (rotary dimensions / 2,) float64, already scaled (Llama 3.1, linear, YaRN); elements of a head beyond the rotary
-    dimensions are not rotated. `rope_amplitude` multiplies cos and sin (YaRN's attention factor, else 1). Scores are q·k × `softmax_scale`.
+    `inverse_frequencies` is (rotary dimensions / 2,) float64, already scaled (Llama 3.1, linear, YaRN); elements of a
+    head beyond the rotary dimensions are not rotated. `rope_amplitude` multiplies cos and sin (YaRN's attention factor,
+    else 1). Scores are q·k × `softmax_scale`.
     """
 
     num_layers: int
@@ -76,8 +81,9 @@ class CacheType(Enum):
 class Batch:
     """The arrays of one step: T new tokens of S sequences, sequence by sequence.
 
-    Sequence s owns tokens row_starts[s] … row_starts[s + 1] − 1; their positions are consecutive. Position p of sequence s lives in page
-    page_table[s, p // PAGE_TOKENS], slot p % PAGE_TOKENS. Entries of the table beyond a sequence's last page are never read.
+    Sequence s owns tokens row_starts[s] … row_starts[s + 1] − 1; their positions are consecutive. Position p of
+    sequence s lives in page page_table[s, p // PAGE_TOKENS], slot p % PAGE_TOKENS. Entries of the table beyond a
+    sequence's last page are never read.
     """
 
     ids: NDArray[np.int32]  # (T,)
@@ -85,12 +91,17 @@ class Batch:
     row_starts: NDArray[np.int32]  # (S + 1,)
     page_table: NDArray[np.int32]  # (S, most pages of a sequence)
     wanted: NDArray[np.int32]  # (W,) indexes into the T tokens whose logits are wanted, ascending
-    page_copies: NDArray[np.int32] = field(default_factory=lambda: np.empty((0, 2), np.int32))  # (C, 2) from, to; before all else
+    page_copies: NDArray[np.int32] = field(  # (C, 2) from, to; copied before all else
+        default_factory=lambda: np.empty((0, 2), np.int32)
+    )
 
 
 @dataclass(frozen=True)
 class Draw:
-    """All that decides how one row of logits becomes a token. `prompt` and `answer` are the ids so far, for the penalties."""
+    """All that decides how one row of logits becomes a token.
+
+    `prompt` and `answer` are the ids so far, for the penalties.
+    """
 
     sampling: Sampling
     choice: int
@@ -123,17 +134,23 @@ class Ops(Protocol):
         """Return (x + delta, norm(x + delta)). May work in place: the caller does not use `x` or `delta` again."""
 
     def linear(self, x: Array, weights: Sequence[Weight], biases: Sequence[Vector | None] = ()) -> tuple[Array, ...]:
-        """Return x · Wᵀ (+ bias) for each weight; they share their input so that it is prepared once. Each is (T, rows of W)."""
+        """Return x · Wᵀ (+ bias) for each weight; they share their input so that it is prepared once.
+
+        Each is (T, rows of W).
+        """
 
     def attend(self, q: Array, k: Array, v: Array, layer: int, batch: Batch) -> Array:
         """Rotate q and k, write k and v to this layer's pages, and attend causally.
 
-        q: (T, H·D); k, v: (T, K·D), H a multiple of K; query head h reads key/value head h // (H / K). Returns (T, H·D).
-        Source: Kwon et al. 2023 (PagedAttention); Ainslie et al. 2023 (grouped queries).
+        q: (T, H·D); k, v: (T, K·D), H a multiple of K; query head h reads key/value head h // (H / K). Returns
+        (T, H·D). Source: Kwon et al. 2023 (PagedAttention); Ainslie et al. 2023 (grouped queries).
         """
 
     def gate(self, gate: Array, up: Array) -> Array:
-        """Return silu(gate) × up, with silu(z) = z / (1 + exp(−z)). Source: Shazeer 2020 (SwiGLU). May work in place."""
+        """Return silu(gate) × up, with silu(z) = z / (1 + exp(−z)).
+
+        Source: Shazeer 2020 (SwiGLU). May work in place.
+        """
 
     def logits(self, x: Array, head: Weight, wanted: NDArray[np.int32]) -> Array:
         """Return the scores of all vocabulary entries for the rows `wanted`: (W, V)."""
@@ -148,7 +165,7 @@ class Forward(Protocol):
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes that this backend's memory has, and those that are free for weights and pages (respecting container limits)."""
+    """Bytes that this backend's memory has, and those that are free for weights and pages, within container limits."""
 
     total_bytes: int
     available_bytes: int
@@ -162,7 +179,10 @@ class Backend(Protocol):
         """`reference`, `cpu` or `gpu`, with what it runs on, for logs: `cpu (avx512, 2 threads)`."""
 
     def place(self, tensor: Tensor) -> Weight:
-        """Take a weight matrix in. May keep a view of its bytes instead of a copy. Raises UnsupportedFormat for its block type."""
+        """Take a weight matrix in.
+
+        May keep a view of its bytes instead of a copy. Raises UnsupportedFormat for its block type.
+        """
 
     def place_vector(self, values: NDArray[np.float32]) -> Vector:
         """Take a norm or a bias in."""
@@ -174,7 +194,7 @@ class Backend(Protocol):
         """Allocate the pages. Raises OutOfMemory."""
 
     def run(self, model: Forward, batch: Batch) -> Array:
-        """Copy the pages that `batch` names, run the forward pass, return the logits (W, V) where `sample` wants them."""
+        """Copy the pages that `batch` names, run the forward pass, return the logits (W, V) as `sample` takes them."""
 
     def sample(self, logits: Array, draws: Sequence[Draw]) -> list[Drawn]:
         """Draw one token for each row of logits."""
