@@ -312,6 +312,10 @@ def _without(metadata: dict[str, object], **changes: object) -> dict[str, object
         ({"merges": ["a b c"]}, "1 merges must hold 2 tokens, not 3"),
         ({"merges": ["qqqq zzzz"]}, "the merges do not fit the vocabulary"),
         ({"merges": None}, "tokenizer.ggml.merges"),
+        ({"merges": [1, 2]}, "merges must hold strings only"),
+        ({"tokens": 7}, "no usable tokenizer.ggml.tokens"),
+        ({"token_type": "x" * 903}, "token_type must hold numbers only"),
+        ({"bos_token_id": "0"}, "bos_token_id is '0', which is no token id"),
         ({"tokens": ["a", "b"], "token_type": [1, 1], "eos_token_id": 1}, "lacks 242 of the 243 byte tokens"),
     ],
 )
@@ -323,6 +327,53 @@ def test_inconsistent_metadata_is_refused(changes: dict[str, object], words: str
     metadata = _byte_level_metadata("gpt-2", _trained(pre_tokenizers.ByteLevel(add_prefix_space=False)))
     with pytest.raises(ModelError, match=words.replace(".", r"\.")):
         from_gguf(_without(metadata, **changes))
+
+
+def test_words_that_look_like_control_tokens_are_control_tokens() -> None:
+    from tokenizers import pre_tokenizers
+
+    metadata = _byte_level_metadata("gpt-2", _trained(pre_tokenizers.ByteLevel(add_prefix_space=False)))
+    as_words = [*metadata["tokenizer.ggml.token_type"][:-3], 4, 4, 4]
+    ours = from_gguf(_without(metadata, token_type=as_words))
+    assert sorted(ours.control) == ["<|im_end|>", "<|im_start|>"]
+    assert ours.control_ids.isdisjoint(ours.encode("<|im_start|>system"))
+    assert decode(ours, ours.encode("<|im_start|><tool>")) == "<|im_start|><tool>"
+
+
+def test_added_words_that_look_like_control_tokens_are_control_tokens(tmp_path: Path) -> None:
+    from tokenizers import AddedToken, decoders, models, pre_tokenizers
+    from tokenizers import Tokenizer as Core
+
+    core = Core(models.BPE({c: i for i, c in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}, []))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    core.add_tokens([AddedToken("<|im_start|>", normalized=False), AddedToken("<think>", normalized=False)])
+    core.save(str(tmp_path / "tokenizer.json"))
+    ours = from_tokenizer_json(tmp_path)
+    text = "<|im_start|>a<think><|im_start|>"
+    ids = ours.encode(text)
+    assert 256 not in ids
+    assert ids.count(257) == 1
+    assert decode(ours, ids) == text
+    assert ours.encode(text, parse_special=True)[0] == 256
+
+
+def test_llama_3_files_that_say_nothing_of_it_start_texts_with_bos(llama3_gguf: Tokenizer, llama3: Tokenizer) -> None:
+    assert llama3_gguf.encode("hi", with_bos=True) == [128000, *llama3.encode("hi")]
+    assert llama3_gguf.encode("<|begin_of_text|>hi", parse_special=True, with_bos=True) == [
+        128000,
+        *llama3.encode("hi"),
+    ]
+
+
+def test_a_token_listed_twice_is_its_first(llama3: Tokenizer) -> None:
+    from tokenizers import pre_tokenizers
+
+    metadata = _byte_level_metadata("gpt-2", _trained(pre_tokenizers.ByteLevel(add_prefix_space=False)))
+    tokens = [*metadata["tokenizer.ggml.tokens"], "<|im_end|>", "a"]
+    ours = from_gguf(_without(metadata, tokens=tokens, token_type=[*metadata["tokenizer.ggml.token_type"], 4, 4]))
+    assert ours.encode("a") == [tokens.index("a")]
+    assert max(ours.encode("<|im_end|>a<tool>", parse_special=True)) < len(tokens)
 
 
 def test_scores_must_match_the_tokens(sentence_piece) -> None:

@@ -7,6 +7,8 @@ Source: the encoder of GPT-2 (Radford et al. 2019); every byte-level vocabulary 
 
 from __future__ import annotations
 
+import re
+
 # Bytes that are visible Latin-1 characters stand for themselves; the other 68 take the code points from 256 on, in
 # order.
 _VISIBLE = frozenset((*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)))
@@ -20,7 +22,12 @@ ALPHABET = "".join(sorted(_BYTE_OF_CHARACTER, key=_BYTE_OF_CHARACTER.__getitem__
 REQUIRED = frozenset(ALPHABET[:0xC0] + ALPHABET[0xC2:0xF5])
 
 
+_WRITTEN = re.compile(f"[{re.escape(ALPHABET)}]*")
+_TO_LATIN = {ord(character): byte for character, byte in _BYTE_OF_CHARACTER.items()}
+
+
 def to_bytes(text: str) -> bytes:
     """Read text of the alphabet back; a text with any other character stands for its own UTF-8."""
-    values = [_BYTE_OF_CHARACTER.get(character, -1) for character in text]
-    return text.encode("utf-8", errors="replace") if -1 in values else bytes(values)
+    if text.isascii() or _WRITTEN.fullmatch(text) is None:  # in ASCII the two are the same
+        return text.encode("utf-8", errors="replace")
+    return text.translate(_TO_LATIN).encode("latin-1")

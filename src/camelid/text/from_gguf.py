@@ -6,17 +6,17 @@ spells them out. Takes the metadata as a mapping and knows nothing of files.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from camelid.errors import BadVocabulary, UnsupportedModel
 
 from .bytelevel import REQUIRED
 from .merges import cuts_of
-from .pretokenizers import pre_tokenizer, takes_whole_words
-from .tokenizer import TURN_ENDS, ControlToken, Ends, Spelling, Tokenizer
+from .pretokenizers import is_llama_3_kin, pre_tokenizer
+from .tokenizer import TURN_ENDS, ControlToken, Ends, Spelling, Tokenizer, looks_like_control
 
 if TYPE_CHECKING:
     import tokenizers
@@ -80,12 +80,13 @@ def _byte_level(metadata: Mapping[str, Any]) -> Tokenizer:
     vocabulary = _vocabulary(metadata)
     name = _pre_name(metadata, vocabulary)
     mergeable = vocabulary.mergeable()
+    is_kin = is_llama_3_kin(name)
     missing = REQUIRED - mergeable.keys()
     if missing:
         raise BadVocabulary(f"the vocabulary lacks {len(missing)} of the 243 byte tokens, {min(missing)!r} among them")
-    core = Core(_bpe(mergeable, _split_merges(_get(metadata, "merges")), ignore_merges=takes_whole_words(name)))
+    core = Core(_bpe(mergeable, _split_merges(_strings(metadata, "merges")), ignore_merges=is_kin))
     core.pre_tokenizer = pre_tokenizer(name)
-    return _assemble(metadata, vocabulary, core, Spelling.BYTE_LEVEL, strips_first_space=False)
+    return _assemble(metadata, vocabulary, core, Spelling.BYTE_LEVEL, adds_bos=is_kin, strips_first_space=False)
 
 
 def _sentence_piece(metadata: Mapping[str, Any]) -> Tokenizer:
@@ -110,7 +111,7 @@ def _sentence_piece(metadata: Mapping[str, Any]) -> Tokenizer:
     )
     spaces = Replace(" ", "▁")
     core.normalizer = Sequence([Prepend("▁"), spaces]) if adds_space else spaces
-    return _assemble(metadata, vocabulary, core, Spelling.SENTENCE_PIECE, strips_first_space=adds_space)
+    return _assemble(metadata, vocabulary, core, Spelling.SENTENCE_PIECE, adds_bos=True, strips_first_space=adds_space)
 
 
 _BUILDERS = {"gpt2": _byte_level, "llama": _sentence_piece}
@@ -122,13 +123,16 @@ def _assemble(
     core: tokenizers.Tokenizer,
     spelling: Spelling,
     *,
+    adds_bos: bool,
     strips_first_space: bool,
 ) -> Tokenizer:
     from tokenizers import AddedToken
 
-    user_defined = vocabulary.ids(_Kind.USER_DEFINED)
-    core.add_tokens([AddedToken(vocabulary.tokens[index], normalized=False) for index in user_defined])
-    control = _control_tokens(metadata, vocabulary)
+    user_defined = {vocabulary.tokens[index]: index for index in vocabulary.ids(_Kind.USER_DEFINED)}
+    # One that occurs twice may be another token to the library, which would then make up an id.
+    words = [token for token, index in user_defined.items() if token and core.token_to_id(token) == index]
+    core.add_tokens([AddedToken(word, normalized=False) for word in words])
+    control = _control_tokens(vocabulary)
     return Tokenizer(
         core=core,
         core_after_control=core,  # a space goes before every piece of text, or before none
@@ -136,28 +140,34 @@ def _assemble(
         spelling=spelling,
         vocab_size=len(vocabulary.tokens),
         control=control,
-        ends=_ends(metadata, vocabulary, control, adds_bos=spelling is Spelling.SENTENCE_PIECE),
-        plain_ids=frozenset(user_defined) | {token.id for token in control.values()},
+        ends=_ends(metadata, vocabulary, control, adds_bos=adds_bos),
+        plain_ids=frozenset([*vocabulary.ids(_Kind.CONTROL, _Kind.UNKNOWN), *_plain(user_defined, spelling)]),
         strips_first_space=strips_first_space,
         unknown_id=_id(metadata, "unknown_token_id", len(vocabulary.tokens)),
     )
 
 
+def _plain(user_defined: Mapping[str, int], spelling: Spelling) -> Iterable[int]:
+    """Return the user-defined tokens that are their own text. SentencePiece writes their spaces as those of others."""
+    return user_defined.values() if spelling is Spelling.BYTE_LEVEL else ()
+
+
 def _vocabulary(metadata: Mapping[str, Any]) -> _Vocabulary:
-    tokens = list(_get(metadata, "tokens"))
-    listed = metadata.get(_PREFIX + "token_type", ())
-    if len(listed) not in (0, len(tokens)):
-        raise BadVocabulary(f"tokenizer.ggml.token_type has {len(listed)} entries, but there are {len(tokens)} tokens")
+    tokens = _strings(metadata, "tokens")
+    listed = _numbers(metadata, "token_type", len(tokens)) if _PREFIX + "token_type" in metadata else []
     kinds = {index: int(kind) for index, kind in enumerate(listed) if kind != _NORMAL}
+    for index, kind in kinds.items():
+        if kind == _Kind.USER_DEFINED and looks_like_control(tokens[index]):
+            kinds[index] = _Kind.CONTROL
     for name in ("bos_token_id", "eos_token_id", "eot_token_id", "eom_token_id"):
         # Some converters forget to say that these are control tokens.
-        index = _id(metadata, name, len(tokens))
-        if index is not None and kinds.get(index, _NORMAL) in (_NORMAL, _Kind.USER_DEFINED):
-            kinds[index] = _Kind.CONTROL
+        named = _id(metadata, name, len(tokens))
+        if named is not None and kinds.get(named, _NORMAL) in (_NORMAL, _Kind.USER_DEFINED):
+            kinds[named] = _Kind.CONTROL
     return _Vocabulary(tokens, kinds)
 
 
-def _control_tokens(metadata: Mapping[str, Any], vocabulary: _Vocabulary) -> dict[str, ControlToken]:
+def _control_tokens(vocabulary: _Vocabulary) -> dict[str, ControlToken]:
     indices = vocabulary.ids(_Kind.CONTROL, _Kind.UNKNOWN)
     found: dict[str, ControlToken] = {}
     for index in indices:
@@ -200,13 +210,9 @@ def _split_merges(lines: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _merges_by_score(metadata: Mapping[str, Any], vocabulary: _Vocabulary) -> list[tuple[str, str]]:
-    scores = _get(metadata, "scores")
-    if len(scores) != len(vocabulary.tokens):
-        raise BadVocabulary(
-            f"tokenizer.ggml.scores has {len(scores)} entries, but there are {len(vocabulary.tokens)} tokens"
-        )
+    scores = _numbers(metadata, "scores", len(vocabulary.tokens))
     normal = [index for index, token in enumerate(vocabulary.tokens) if token and index not in vocabulary.kinds]
-    normal.sort(key=lambda index: -float(scores[index]))
+    normal.sort(key=lambda index: -scores[index])
     pieces = list({vocabulary.tokens[index]: None for index in normal})
     lefts, rights = cuts_of([piece.encode("utf-8") for piece in pieces])
     return [(pieces[left], pieces[right]) for left, right in zip(lefts, rights, strict=True)]
@@ -226,14 +232,34 @@ def _id(metadata: Mapping[str, Any], name: str, num_tokens: int) -> int | None:
     value = metadata.get(_PREFIX + name)
     if value is None:
         return None
+    if not isinstance(value, SupportsIndex):
+        raise BadVocabulary(f"tokenizer.ggml.{name} is {value!r}, which is no token id")
     index = int(value)
     if not 0 <= index < num_tokens:
         raise BadVocabulary(f"tokenizer.ggml.{name} is {index}, but there are {num_tokens} tokens")
     return index
 
 
-def _get(metadata: Mapping[str, Any], name: str, kind: type | None = None) -> Any:
+def _strings(metadata: Mapping[str, Any], name: str) -> list[str]:
+    values = list(_get(metadata, name, Iterable))
+    if not set(map(type, values)) <= {str}:
+        raise BadVocabulary(f"tokenizer.ggml.{name} must hold strings only")
+    return values
+
+
+def _numbers(metadata: Mapping[str, Any], name: str, count: int) -> list[float]:
+    """Return one number for each token."""
+    values = list(_get(metadata, name, Iterable))
+    if len(values) != count:
+        raise BadVocabulary(f"tokenizer.ggml.{name} has {len(values)} entries, but there are {count} tokens")
+    try:
+        return list(map(float, values))
+    except (TypeError, ValueError) as error:
+        raise BadVocabulary(f"tokenizer.ggml.{name} must hold numbers only: {error}") from error
+
+
+def _get(metadata: Mapping[str, Any], name: str, kind: type) -> Any:
     value = metadata.get(_PREFIX + name)
-    if value is None or (kind is not None and not isinstance(value, kind)):
+    if not isinstance(value, kind):
         raise BadVocabulary(f"the metadata has no usable tokenizer.ggml.{name}", hint="convert the model again")
     return value

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from camelid.errors import BadVocabulary, NotFound, UnsupportedModel
 
-from .tokenizer import TURN_ENDS, ControlToken, Ends, Spelling, Tokenizer
+from .tokenizer import TURN_ENDS, ControlToken, Ends, Spelling, Tokenizer, looks_like_control
 
 if TYPE_CHECKING:
     import tokenizers
@@ -36,7 +36,7 @@ def from_tokenizer_json(path: Path | str) -> Tokenizer:
     control = {
         token.content: ControlToken(index, token.content, token.lstrip, token.rstrip)
         for index, token in added.items()
-        if token.special and token.content
+        if token.content and (token.special or looks_like_control(token.content))
     }
     rules = _Rules(core)
     core.encode_special_tokens = True  # from here on the library takes special tokens for text; they are found here

@@ -43,11 +43,13 @@ _FALCON = (r"[\p{P}\$\+<=>\^~\|`]+", _GPT_2_WORDS, r"[0-9][0-9][0-9]")
 # What llama.cpp falls back to for files written before pre-tokenizers were named.
 _DEFAULT = (r"[\p{P}\$\+<=>\^~\|]+", _GPT_2_WORDS, r"\p{N}+", r"[0-9][0-9][0-9]")
 
+# Beside the expression they share that words that are tokens are taken whole, whatever the merges say, and that raw
+# text starts with the BOS token.
+_LLAMA_3_KIN = ("llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2")
+
 _RULES: dict[str, tuple[str, ...]] = {
     "default": _DEFAULT,
-    **dict.fromkeys(
-        ("llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2"), _LLAMA_3
-    ),
+    **dict.fromkeys(_LLAMA_3_KIN, _LLAMA_3),
     **dict.fromkeys(("smaug-bpe", "dbrx", "glm4", "chatglm-bpe"), _LLAMA_3),
     **dict.fromkeys(("qwen2", "deepseek-r1-qwen", "megrez", "stablelm2", "hunyuan", "grok-2"), _QWEN_2),
     **dict.fromkeys(("gpt-2", "phi-2", "mpt", "olmo", "dolma", "jais", "jina-es", "jina-de", "jina-v2-code"), _GPT_2),
@@ -62,28 +64,10 @@ _RULES: dict[str, tuple[str, ...]] = {
     "falcon": _FALCON,
 }
 
-# Vocabularies whose words are taken whole when they are tokens, whatever the merges say (as their tokenizer files set
-# it).
-_WHOLE_WORDS = frozenset(
-    (
-        "llama3",
-        "llama-v3",
-        "llama-bpe",
-        "falcon3",
-        "falcon-h1",
-        "pixtral",
-        "midm-2.0",
-        "lfm2",
-        "tekken",
-        "gpt-4o",
-        "llama4",
-    )
-)
 
-
-def takes_whole_words(name: str) -> bool:
-    """Tell whether a word that is itself a token is taken as it is, without merging."""
-    return name in _WHOLE_WORDS
+def is_llama_3_kin(name: str) -> bool:
+    """Tell whether words that are tokens are taken whole, and texts begin with BOS unless the file says no."""
+    return name in _LLAMA_3_KIN or name == "tekken"
 
 
 def pre_tokenizer(name: str) -> PreTokenizer:

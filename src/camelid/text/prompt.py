@@ -58,9 +58,7 @@ class Marks:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A rendered prompt. `marked` holds the private characters of `marks` wherever text from outside had protected
-    ones.
-    """
+    """A rendered prompt. `marked` has private characters wherever text from outside had protected ones."""
 
     marked: str
     marks: Marks = Marks()
@@ -74,8 +72,7 @@ class Prompt:
 def protected_characters(spellings: Iterable[str]) -> str:
     """Return a small set of characters of which every spelling contains at least one.
 
-    Greedy: the character that most of the remaining spellings contain, and among equals the one rarest in ordinary
-    text.
+    Greedy: the character that most of the remaining spellings contain; among equals the one rarest in ordinary text.
     """
     remaining = [spelling for spelling in spellings if spelling]
     chosen = ""

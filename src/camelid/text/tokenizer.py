@@ -32,6 +32,17 @@ TURN_ENDS = frozenset(
 ) | frozenset(("<|end_of_turn|>", "<|return|>", "<|call|>", "<end_of_turn>", "<EOT>", "</s>", "<｜end▁of▁sentence｜>"))
 
 
+_SHAPE = re.compile(r"<[|｜][^\s|｜]+[|｜]>")
+
+
+def looks_like_control(spelling: str) -> bool:
+    """Tell whether a token that a vocabulary calls an added word is a control token by its looks, as `<|im_start|>`.
+
+    Some fine-tuned models declare the tokens of their chat format as words, and then any user could write them.
+    """
+    return spelling in TURN_ENDS or _SHAPE.fullmatch(spelling) is not None
+
+
 class Spelling(Enum):
     """How a vocabulary writes the bytes of an ordinary token."""
 
@@ -101,9 +112,7 @@ class Tokenizer:
 
     @cached_property
     def protected(self) -> str:
-        """Characters of which every control token's spelling has at least one; templates mark them in text from
-        outside.
-        """
+        """Characters of which every control token has at least one; templates mark them in text from outside."""
         return protected_characters(self.control)
 
     def encode(self, text: str, *, parse_special: bool = False, with_bos: bool = False) -> list[int]:
@@ -123,9 +132,7 @@ class Tokenizer:
         return self._encode_control(prompt.marked, prompt.marks.unmark)
 
     def token_bytes(self, token_id: int) -> bytes:
-        """Return the bytes that a token stands for; a control token's are its spelling, an id without a token has
-        none.
-        """
+        """Return the bytes that a token stands for: its spelling if it is a control token, none for an unused id."""
         known = self._bytes.get(token_id)
         if known is None:
             known = self._bytes[token_id] = self._spell_out(token_id)
@@ -155,9 +162,7 @@ class Tokenizer:
         return bytes.fromhex(byte[1]) if byte else text.replace("▁", " ").encode("utf-8", errors="replace")
 
     def _encode_control(self, marked: str, unmark: Callable[[str], str]) -> list[int]:
-        """Encode text in which spellings of control tokens count; `unmark` turns what lies between into what was
-        meant.
-        """
+        """Encode text in which control tokens count; `unmark` makes the pieces between them what was meant."""
         ids: list[int] = []
         core = self.core
         for piece, control_id in self._split(marked):
