@@ -29,7 +29,8 @@ try:
     from camelid.backends.cpu._native import available_isas
     from camelid.backends.cpu.backend import CpuBackend
 
-    CPU_PLACES = [f"cpu {isa} {threads}" for isa in available_isas() for threads in (1, 2)]
+    SLOW = "portable"  # so slow that one number of threads has to do
+    CPU_PLACES = [f"cpu {isa} {n}" for isa in available_isas() for n in (1, 2) if (isa, n) != (SLOW, 1)]
 except ImportError:
     CPU_PLACES = []
 
@@ -69,7 +70,7 @@ def requests() -> list[GenerateRequest]:
             id=f"r{number}",
             prompt=tuple((7 * place + (0 if place < 32 else number)) % 47 for place in range(length)),
             sampling=samplings[number % len(samplings)],
-            max_tokens=12 + number,
+            max_tokens=8 + number // 2,
             end_ids=frozenset({11}),
             min_tokens=4,
             top_logprobs=3,
@@ -80,12 +81,13 @@ def requests() -> list[GenerateRequest]:
 
 REQUESTS = requests()
 FORKED = replace(REQUESTS[5], id="forked", sampling=Sampling(seed=9), num_choices=3)
+GROWING = [replace(REQUESTS[n], id=f"growing{n}", end_ids=frozenset(), max_tokens=40) for n in (2, 12, 14)]
 
 
 @pytest.fixture(scope="session")
 def tiny_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "tiny.gguf"
-    write_synthetic(path, "tiny", "Q4_K_M", seed=3)
+    write_synthetic(path, "tiny", "Q4_K_M", seed=3, num_layers=2)
     return path
 
 
@@ -111,7 +113,7 @@ def place(request: pytest.FixtureRequest, tiny_file: Path, baselines: dict[str, 
 
         found = Place(request.param, 48, open_fake, {}) if kind == "fake" else Place(request.param, 512, open_cpu, {})
         if kind not in baselines:
-            alone = (run_to_end(found.engine(), [each]) for each in (*REQUESTS, FORKED))
+            alone = (run_to_end(found.engine(), [each]) for each in (*REQUESTS, FORKED, *GROWING))
             baselines[kind] = {key: tokens for answers in alone for key, tokens in answers.items()}
         found.baseline = baselines[kind]
         yield found
@@ -125,7 +127,7 @@ def expect(place: Place, answers: Answers, asked: list[GenerateRequest]) -> None
 def test_the_cpu_backend_is_among_the_places():
     if not CPU_PLACES:
         pytest.skip("the extension of the cpu backend is not built here")
-    assert "cpu portable 1" in PLACES
+    assert "cpu portable 2" in PLACES
 
 
 def test_answers_differ_between_requests(place):
@@ -141,11 +143,10 @@ def test_in_a_batch_of_sixteen(place):
     expect(place, run_to_end(place.engine(), REQUESTS), REQUESTS)
 
 
-@pytest.mark.parametrize("chunk", [1, 7, 13, 33])
+@pytest.mark.parametrize("chunk", [1, 7, 13])
 def test_in_odd_chunks(place, chunk):
     asked = REQUESTS[4:9]
-    for each in asked:
-        expect(place, run_to_end(place.engine(max_batch_tokens=chunk), [each]), [each])
+    expect(place, run_to_end(place.engine(max_batch_tokens=chunk), asked[-1:]), asked[-1:])
     expect(place, run_to_end(place.engine(max_batch_tokens=chunk), asked), asked)
 
 
@@ -153,15 +154,16 @@ def test_after_a_prefix_hit(place):
     engine = place.engine()
     run_to_end(engine, REQUESTS)
     before = engine.stats()["reused_tokens"]
-    for each in REQUESTS:
+    asked = REQUESTS[3:9]
+    for each in asked:
         expect(place, run_to_end(engine, [each]), [each])
-    prompts = sum((len(each.prompt) - 1) // 32 * 32 for each in REQUESTS)
+    prompts = sum((len(each.prompt) - 1) // 32 * 32 for each in asked)
     assert engine.stats()["reused_tokens"] - before >= prompts
 
 
 def test_after_preemption(place):
-    engine = place.engine(num_pages=6)
-    expect(place, run_to_end(engine, REQUESTS), REQUESTS)
+    engine = place.engine(num_pages=5)
+    expect(place, run_to_end(engine, GROWING), GROWING)
     assert engine.stats()["preemptions"] > 0
 
 
@@ -169,7 +171,7 @@ def test_as_several_choices_of_one_prompt(place):
     expect(place, run_to_end(place.engine(max_batch_tokens=13), [FORKED, *REQUESTS]), [FORKED, *REQUESTS])
 
 
-@pytest.mark.parametrize("number", [2, 4, 8])
+@pytest.mark.parametrize("number", [4, 8])
 def test_resumed_at_every_position(place, number):
     asked = REQUESTS[number]
     whole = place.baseline[asked.id, 0]
@@ -214,6 +216,5 @@ def test_after_a_failed_step(place):
 
 def test_with_everything_at_once(place):
     engine = place.engine(num_pages=7, max_batch_tokens=11, max_sequences=9)
-    asked = [*REQUESTS, FORKED]
+    asked = [*GROWING, *REQUESTS, FORKED]
     expect(place, run_to_end(engine, asked), asked)
-    expect(place, run_to_end(engine, asked[::-1]), asked)
