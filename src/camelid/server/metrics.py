@@ -65,6 +65,7 @@ class Metrics:
 
     async def observed(self, events: AsyncGenerator[Event, None], model: str) -> AsyncGenerator[Event, None]:
         """Yield `events`, and count what they tell."""
+        first, between = self._first.labels(model), self._between.labels(model)
         began = last = time.monotonic()
         outcome = "cancelled"  # unless it turns out otherwise: a closed iterator does not come back here
         seen = False
@@ -73,7 +74,7 @@ class Metrics:
                 async for event in events:
                     if isinstance(event, Text) and event.choice == 0:
                         now = time.monotonic()
-                        (self._between if seen else self._first).labels(model).observe(now - last)
+                        (between if seen else first).observe(now - last)
                         last, seen = now, True
                     elif isinstance(event, Finished):
                         self._count(event, model)
@@ -119,8 +120,8 @@ class _Engines(Collector):
         usage = stats.get("pages_held", 0.0) / max(1.0, stats.get("pages", 0.0))
         yield _gauge("kv_cache_usage_perc", "Share of the cache that answers hold, from 0 to 1.", usage)
         yield _count("engine_restarts", "Engines that died and were replaced.", health.num_restarts)
-        yield from (_gauge(*_LEVELS[key], stats[key]) for key in _LEVELS.keys() & stats.keys())
-        yield from (_count(*_COUNTS[key], stats[key]) for key in _COUNTS.keys() & stats.keys())
+        yield from (_gauge(*_LEVELS[key], stats[key]) for key in _LEVELS if key in stats)
+        yield from (_count(*_COUNTS[key], stats[key]) for key in _COUNTS if key in stats)
 
 
 def _gauge(name: str, meaning: str, value: float) -> Metric:

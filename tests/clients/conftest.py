@@ -1,0 +1,6 @@
+"""The scripted runtime and the live server of `tests/server` serve here too."""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "server"))
