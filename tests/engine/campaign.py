@@ -17,6 +17,7 @@ import numpy as np
 from tests.engine.oracle import answer_of, check_invariants
 from tests.fakes import FakeBackend, FakeModel
 
+from camelid.backends.base import PAGE_TOKENS
 from camelid.engine.engine import Engine
 from camelid.engine.request import GenerateRequest, Token
 from camelid.engine.scheduler import MAX_PREEMPTIONS
@@ -58,7 +59,7 @@ class Campaign:
             self.finish()
 
     def open_engine(self) -> None:
-        context_length = int(self.random.integers(2, 260))
+        context_length = int(self.random.integers(2, 400))
         fewest = -(-context_length // 32)
         num_pages = fewest + int(self.random.integers(0, fewest + 2))
         self.settings = EngineSettings(
@@ -71,19 +72,22 @@ class Campaign:
         )
         self.backend = FakeBackend(num_pages, VOCABULARY)
         self.engine = Engine(FakeModel(), self.backend, self.settings)
-        self.prefixes = [self.ids(context_length - 1) for _ in range(3)]
+        self.paragraphs = [self.ids(PAGE_TOKENS) for _ in range(3)]  # the same page behind different beginnings
         self.open: dict[str, Open] = {}
         self.is_busy = self.random.random() < 0.7
+        self.is_growing = self.random.random() < 0.4  # short prompts, long answers: pages run out
 
     def act(self) -> None:
         """Let the outside do something."""
         if self.random.random() < (0.5 if self.is_busy else 0.1):
-            self.submit(self.new_request())
+            request = self.new_request()
+            for number in range(int(self.random.choice([1, 1, 1, 3]))):  # a burst of the same prompt
+                self.submit(replace(request, id=f"{request.id}-{number}"))
         if self.open and self.random.random() < 0.03:
             self.abort()
         if self.open and self.random.random() < 0.02:
             self.interrupt()
-        if self.random.random() < 0.01:
+        if self.random.random() < 0.02:
             self.backend.failures.append(OSError("the device fell over"))
 
     def step(self) -> None:
@@ -174,18 +178,21 @@ class Campaign:
     def new_request(self) -> GenerateRequest:
         self.number += 1
         random = self.random
-        longest = self.settings.context_length if random.random() < 0.3 else min(self.settings.context_length, 40)
+        most = 10 if self.is_growing else int(random.choice([40, 40, self.settings.context_length]))
+        longest = min(most, self.settings.context_length)
         length = int(random.integers(1, longest))
-        shared = self.prefixes[int(random.integers(3))][: int(random.integers(0, length + 1))]
-        prompt = shared + self.ids(length - len(shared))
-        max_tokens = int(random.choice([1, 5, 20, 60, 1000, 1000]))
+        if random.random() < 0.3 and length > PAGE_TOKENS:
+            length -= length % PAGE_TOKENS  # whole pages, so that a prompt can be cached to its end
+        paragraphs = [self.paragraphs[int(random.integers(3))] for _ in range(length // PAGE_TOKENS + 1)]
+        prompt = tuple(token for paragraph in paragraphs for token in paragraph)[:length]
+        max_tokens = 1000 if self.is_growing else int(random.choice([1, 5, 20, 60, 1000]))
         return GenerateRequest(
             id=f"r{self.number}",
             prompt=prompt,
             sampling=self.sampling(),
             max_tokens=max_tokens,
             min_tokens=int(random.integers(0, min(max_tokens, 6) + 1)),
-            end_ids=frozenset(self.ids(int(random.choice([0, 0, 0, 1, 2])))),
+            end_ids=frozenset(self.ids(0 if self.is_growing else int(random.choice([0, 0, 1, 2])))),
             num_choices=int(random.choice([1, 1, 1, 2, 3, 8])),
             top_logprobs=[None, None, 0, 3][int(random.integers(4))],
         )

@@ -253,6 +253,16 @@ def test_choices_that_find_no_place_at_once_run_later_with_the_same_bytes():
     assert without_cache(run_to_end(engine, [asked])) == expected(asked)
 
 
+def test_choices_resumed_at_different_lengths_fork_only_from_pages_that_are_written():
+    engine = fake_engine()
+    asked = request(length=40, num_choices=2, max_tokens=40)
+    whole = run_to_end(engine, [asked])
+    # choice 0 finds all its 64 tokens, the last page to be copied; choice 1 must not copy that page in the same step
+    resumed = replace(asked, answers=(tuple(ids(whole["r", 0][:24])), ()))
+    found = without_cache(run_to_end(engine, [resumed]))
+    assert found == {("r", 0): whole["r", 0][24:], ("r", 1): whole["r", 1]}
+
+
 def test_cached_tokens_are_reported_once_for_all_choices():
     engine = fake_engine()
     run_to_end(engine, [request("first", length=100)])
@@ -278,6 +288,22 @@ def test_when_pages_run_out_the_youngest_waits_and_every_answer_stays_the_same()
     assert engine.stats()["preemptions"] > 0
     assert without_cache(answers) == expected(*asked)
     assert finished == [each.id for each in asked]
+
+
+def test_a_younger_answer_loses_its_place_even_if_it_was_planned_before_the_older_one():
+    old, young = request("old", length=9, num_choices=2, max_tokens=180), request("young", first=9, max_tokens=190)
+    young = replace(young, prompt=young.prompt[:5])
+    whole = expected(old, young)
+    engine = fake_engine(num_pages=9, max_batch_tokens=10)
+    engine.submit(replace(old, answers=((), tuple(ids(whole["old", 1][:150])))))
+    engine.submit(young)
+    started = engine.step() + engine.step()
+    engine.abort("old", 0)
+    engine._scheduler._settings = replace(engine.settings, max_batch_tokens=2)  # choice 1 reads its answer slowly
+    answers = run_to_end(engine)
+    assert engine.stats()["preemptions"] == 1
+    assert answers["old", 1] == whole["old", 1][150:]
+    assert [token for token in started if token.request_id == "young"] + answers["young", 0] == whole["young", 0]
 
 
 def test_a_sequence_is_preempted_a_bounded_number_of_times():
