@@ -45,7 +45,7 @@ def check_exposure(settings: ServerSettings) -> None:
         return
     raise InvalidSetting(
         f"{settings.host} can be reached from other machines, and no API key is set",
-        hint=f"set one, for example --api-key {secrets.token_urlsafe(24)}, or serve everyone with --insecure-no-key",
+        hint=f"set one, for example --api-key {secrets.token_hex(16)}, or serve everyone with --insecure-no-key",
     )
 
 

@@ -46,9 +46,10 @@ def url_of(listener: socket.socket) -> str:
 
 def _not_available(host: str, port: int, error: OSError) -> InvalidSetting:
     if error.errno == errno.EADDRINUSE:
+        other = port + 1 if port < 65535 else port - 1
         return InvalidSetting(
             f"port {port} on {host} is in use",
-            hint=f"stop what listens there (Ollama uses 11434 too), or choose another: --port {port + 1}",
+            hint=f"stop what listens there (Ollama uses 11434 too), or choose another: --port {other}",
         )
     if error.errno == errno.EACCES:
         return InvalidSetting(f"port {port} is reserved for the system", hint="choose one above 1023 with --port")

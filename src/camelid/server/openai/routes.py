@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -43,9 +43,8 @@ class OpenAIRoutes:
     def router(self) -> APIRouter:
         """Return the routes."""
         routes = APIRouter(prefix="/v1", tags=["openai"])
-        post = {"methods": ["POST"], "responses": {"4XX": {"description": "refused; the body says why"}}}
-        routes.add_api_route("/chat/completions", self.chat, openapi_extra=_takes("ChatBody"), **post)  # type: ignore[arg-type]
-        routes.add_api_route("/completions", self.complete, openapi_extra=_takes("CompletionBody"), **post)  # type: ignore[arg-type]
+        _add_post(routes, "/chat/completions", self.chat, "ChatBody")
+        _add_post(routes, "/completions", self.complete, "CompletionBody")
         routes.add_api_route("/models", self.models, methods=["GET"])
         routes.add_api_route("/models/{name:path}", self.model, methods=["GET"])
         return routes
@@ -114,6 +113,9 @@ class OpenAIRoutes:
         return Response(body, media_type="application/json")
 
 
-def _takes(name: str) -> dict[str, Any]:
-    schema = {"$ref": SCHEMA_PATH.format(name=name)}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+def _add_post(routes: APIRouter, path: str, handler: Callable[[Request], Awaitable[Response]], body: str) -> None:
+    """Add a route whose body is described by one of `schemas`, and decoded by us, not by FastAPI."""
+    schema = {"$ref": SCHEMA_PATH.format(name=body)}
+    takes = {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+    refusals: dict[int | str, dict[str, Any]] = {"4XX": {"description": "refused; the body says why"}}
+    routes.add_api_route(path, handler, methods=["POST"], openapi_extra=takes, responses=refusals)
