@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from camelid.errors import NotFound
-from camelid.store.local import GIVE, ModelFiles, find
+from camelid.store.local import GIVE, ModelFiles, find, stamp
 
 
 def test_a_file_is_found_by_its_path_and_called_by_its_stem(tmp_path: Path) -> None:
@@ -56,3 +56,25 @@ def test_the_bundled_model_is_found_wherever_one_stands(tmp_path: Path, monkeypa
     (tmp_path / "cria").mkdir()
     found = find("cria")
     assert (found.name, found.weights.name, found.is_bundled) == ("cria", "cria.gguf", True)
+
+
+def test_a_stamp_tells_a_file_from_another_in_its_place(tmp_path: Path) -> None:
+    file, other = tmp_path / "a.gguf", tmp_path / "b"
+    file.write_bytes(b"same")
+    other.write_bytes(b"same")
+    before = stamp(file)
+    assert stamp(file) == before
+    other.replace(file)
+    assert stamp(file) != before
+
+
+def test_the_stamp_of_a_folder_covers_its_files(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    before = stamp(tmp_path)
+    (tmp_path / "tokenizer.json").write_bytes(b"{}")
+    assert stamp(tmp_path) != before
+
+
+def test_files_that_are_gone_have_no_stamp(tmp_path: Path) -> None:
+    with pytest.raises(NotFound):
+        stamp(tmp_path / "gone.gguf")

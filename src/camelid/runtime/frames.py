@@ -28,12 +28,17 @@ _Message = TypeVar("_Message")
 
 
 class Load(msgspec.Struct, frozen=True, tag="load"):
-    """Open this model. The first message, and sent once."""
+    """Open this model. The first message, and sent once.
+
+    `stamp` is that of the files that the front has read: weights that were changed since do not fit its tokenizer and
+    could not go on with the answers of an engine that died.
+    """
 
     path: str
     settings: ModelSettings
     num_pages: int
     context_length: int
+    stamp: str | None = None
     log_level: int = logging.INFO
 
 

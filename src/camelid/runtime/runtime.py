@@ -176,7 +176,8 @@ class Runtime:
 def _load_message(description: Description, settings: ModelSettings) -> Load:
     sizing = description.sizing
     level = logging.getLogger("camelid").getEffectiveLevel()
-    return Load(str(description.files.weights), settings, sizing.num_pages, sizing.context_length, level)
+    path = str(description.files.weights)
+    return Load(path, settings, sizing.num_pages, sizing.context_length, description.stamp, level)
 
 
 async def _supervised_engine(load: Load) -> EnginePort:

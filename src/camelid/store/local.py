@@ -36,6 +36,19 @@ def find(name: str) -> ModelFiles:
     raise NotFound(f"there is no model or file called {name!r}", hint=GIVE)
 
 
+def stamp(weights: Path) -> str:
+    """Return what tells the files of a model from others that are put in their place: sizes, times and inodes.
+
+    Raises NotFound when they are gone.
+    """
+    try:
+        files = sorted(weights.iterdir()) if weights.is_dir() else [weights]
+        stats = [file.stat() for file in files]
+    except OSError as error:
+        raise NotFound(f"{weights}: {error.strerror}", hint="put the model back, or load another one") from error
+    return " ".join(f"{stat.st_ino}:{stat.st_size}:{stat.st_mtime_ns}" for stat in stats)
+
+
 def _bundled() -> ModelFiles:
     path = Path(str(resources.files("camelid") / "bundled" / f"{BUNDLED}.gguf"))
     if not path.is_file():
