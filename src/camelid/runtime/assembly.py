@@ -16,7 +16,6 @@ from camelid.errors import Unavailable
 from camelid.formats import open_checkpoint
 from camelid.models.load import load_model
 from camelid.models.rope import attention_spec
-
 from camelid.store.local import stamp
 
 from .frames import Load

@@ -16,7 +16,7 @@ from camelid.models.load import naming_of, read_spec
 from camelid.models.memory import memory_need
 from camelid.models.names import Naming
 from camelid.settings import ModelSettings
-from camelid.store.local import find
+from camelid.store.local import find, stamp
 from camelid.text.templates import ChatTemplate, load_template
 from camelid.text.tokenizer import Tokenizer
 
@@ -33,6 +33,7 @@ def describe(name: str, settings: ModelSettings) -> Description:
     Raises NotFound, FormatError, ModelError, InvalidSetting, and OutOfMemory when it would not fit.
     """
     files = find(name)
+    files_stamp = stamp(files.weights)
     with open_checkpoint(files.weights) as checkpoint:
         spec = read_spec(checkpoint)
         backend = choose_backend(settings)
@@ -43,7 +44,7 @@ def describe(name: str, settings: ModelSettings) -> Description:
         "%s: %d parameters, a context of %d tokens, %d pages of cache, %.0f MiB when all are used",
         *(files.name, num_parameters, sizing.context_length, sizing.num_pages, sizing.memory_bytes / 2**20),
     )
-    return Description(files, spec, num_parameters, sizing)
+    return Description(files, spec, num_parameters, sizing, files_stamp)
 
 
 def read_text_side(description: Description) -> TextSide:

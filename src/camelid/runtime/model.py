@@ -59,6 +59,7 @@ class Description:
     spec: ModelSpec
     num_parameters: int
     sizing: Sizing
+    stamp: str  # of the files, taken before they were read
 
 
 @dataclass(frozen=True)
