@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tiny_models import MemoryCheckpoint, gguf_arrays, gguf_metadata
 
 from camelid.backends.base import RopePairs
 from camelid.errors import ModelError, UnsupportedModel
 from camelid.models.load import read_spec
+from camelid.models.rope import inverse_frequencies
 from camelid.models.spec import DivisorScaling, LinearScaling, Llama3Scaling, ModelSpec, RopeSpec, Weight, YarnScaling
 
 LLAMA_32_1B = {
@@ -45,10 +48,12 @@ LLAMA_32_1B = {
     "vocab_size": 128256,
 }
 
+GGUF_ARRAYS = gguf_arrays()
+
 
 def hugging_face_spec(**changes: Any) -> ModelSpec:
     config = {key: value for key, value in {**LLAMA_32_1B, **changes}.items() if value is not ...}
-    return read_spec(MemoryCheckpoint(config, {}))
+    return read_spec(MemoryCheckpoint(config, {"lm_head.weight": np.zeros((1, 1), np.float32)}))
 
 
 def gguf_spec(**changes: Any) -> ModelSpec:
@@ -91,6 +96,12 @@ def test_what_an_old_config_leaves_out_has_the_defaults_of_transformers() -> Non
     assert (spec.rope, spec.is_tied, spec.biased) == (RopeSpec(10000.0, 64, RopePairs.HALVES), False, frozenset())
 
 
+def test_a_folder_that_says_nothing_of_tying_is_tied_when_it_has_no_head() -> None:
+    config = {key: value for key, value in LLAMA_32_1B.items() if key != "tie_word_embeddings"}
+
+    assert read_spec(MemoryCheckpoint(config, {})).is_tied
+
+
 def test_biases_are_those_that_the_config_announces() -> None:
     spec = hugging_face_spec(attention_bias=True, mlp_bias=True)
 
@@ -108,6 +119,8 @@ def test_biases_are_those_that_the_config_announces() -> None:
 def test_context_ends_with_the_window_of_a_sliding_model() -> None:
     assert hugging_face_spec(model_type="mistral", sliding_window=4096).context_length == 4096
     assert hugging_face_spec(model_type="mistral", sliding_window=None).context_length == 131072
+    assert hugging_face_spec(model_type="mistral").context_length == 4096  # as Transformers takes it
+    assert hugging_face_spec(model_type="llama", sliding_window=4096).context_length == 131072
     assert gguf_spec(attention__sliding_window=64).context_length == 64
 
 
@@ -254,3 +267,50 @@ def test_an_unknown_architecture_is_told_which_are_known() -> None:
 def test_a_malformed_rope_section_is_refused(section: object) -> None:
     with pytest.raises(ModelError, match="rope_scaling"):
         hugging_face_spec(rope_scaling=section)
+
+
+JUNK = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-3, 600),
+    st.integers(),
+    st.just(10**400),
+    st.floats(),
+    st.text(max_size=5),
+    st.lists(st.integers(0, 3), max_size=3),
+)
+
+
+@given(key=st.sampled_from(sorted(gguf_metadata(rope__scaling__type="yarn", rope__scaling__factor=2.0))), value=JUNK)
+def test_any_value_of_a_gguf_key_gives_a_usable_spec_or_a_model_error(key: str, value: object) -> None:
+    metadata = gguf_metadata(rope__scaling__type="yarn", rope__scaling__factor=2.0) | {key: value}
+    assert_usable_or_refused(MemoryCheckpoint(metadata, GGUF_ARRAYS))
+
+
+@given(key=st.sampled_from(sorted(LLAMA_32_1B)), value=JUNK)
+def test_any_value_of_a_config_key_gives_a_usable_spec_or_a_model_error(key: str, value: object) -> None:
+    assert_usable_or_refused(MemoryCheckpoint({**LLAMA_32_1B, key: value}, {}))
+
+
+@given(
+    kind=st.sampled_from(["llama3", "yarn", "linear"]),
+    key=st.sampled_from(
+        ["factor", "low_freq_factor", "high_freq_factor", "original_max_position_embeddings", "rope_theta", "beta_fast"]
+    ),
+    value=JUNK,
+)
+def test_any_value_of_a_rope_key_gives_a_usable_spec_or_a_model_error(kind: str, key: str, value: object) -> None:
+    scaling = {**LLAMA_32_1B["rope_scaling"], "rope_type": kind, key: value}  # type: ignore[dict-item]
+    assert_usable_or_refused(MemoryCheckpoint({**LLAMA_32_1B, "rope_scaling": scaling}, {}))
+
+
+def assert_usable_or_refused(checkpoint: MemoryCheckpoint) -> None:
+    try:
+        spec = read_spec(checkpoint)
+    except ModelError:
+        return
+    frequencies = inverse_frequencies(spec.rope)
+    assert len(frequencies) == spec.rope.rotary_dim // 2
+    assert np.isfinite(frequencies).all()
+    assert (frequencies > 0).all()
+    assert spec.num_heads % spec.num_kv_heads == 0

@@ -7,7 +7,6 @@ keys an architecture has.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -41,11 +40,11 @@ class Fields:
         return value
 
     def number(self, key: str, low: float, high: float, *, default: float | None = None) -> float:
-        """Return a finite number from `low` to `high`. Raises ModelError."""
+        """Return a number from `low` to `high`, which are finite. Raises ModelError."""
         value = self._value(key, default)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self.refuse(key, "it must be a number")
-        if not (math.isfinite(value) and low <= value <= high):
+        if not low <= value <= high:
             raise self.refuse(key, f"it must be a number from {low:g} to {high:g}")
         return float(value)
 

@@ -72,12 +72,11 @@ def _per_layer(fields: Fields, key: str, high: int, *, default: int | None = Non
     values = fields.values.get(fields.prefix + key)
     if isinstance(values, str) or not isinstance(values, Sequence):
         return fields.count(key, high, default=default)
-    distinct = set(values)
-    if len(distinct) != 1:
+    if not values or any(value != values[0] for value in values):
         raise UnsupportedModel(
             f"{fields.prefix}{key} differs from layer to layer, which is not implemented", hint=f"use one of {FAMILIES}"
         )
-    return Fields({fields.prefix + key: distinct.pop()}, fields.prefix).count(key, high)
+    return Fields({fields.prefix + key: values[0]}, fields.prefix).count(key, high)
 
 
 def _head_dim(fields: Fields, dim: int, num_heads: int) -> int:

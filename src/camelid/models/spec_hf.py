@@ -5,6 +5,7 @@ Mistral configurations.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from camelid.backends.base import RopePairs
 from camelid.errors import UnsupportedModel
@@ -15,7 +16,11 @@ from .fields import Fields
 from .names import Naming, tensor_name
 from .spec import LinearScaling, Llama3Scaling, ModelSpec, RopeScaling, RopeSpec, Weight, YarnScaling
 
-ARCHITECTURES = ("llama", "mistral")
+# What Transformers takes for a key that is not there. One that is there and null means "none", or "as many as heads".
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "llama": {"max_position_embeddings": 2048},
+    "mistral": {"max_position_embeddings": 131_072, "sliding_window": 4096, "num_key_value_heads": 8},
+}
 ATTENTION_MATRICES = frozenset({Weight.QUERY, Weight.KEY, Weight.VALUE, Weight.ATTENTION_OUT})
 FFN_MATRICES = frozenset({Weight.GATE, Weight.UP, Weight.DOWN})
 SCALINGS = "types that are: default, linear, llama3, yarn"
@@ -23,13 +28,13 @@ SCALINGS = "types that are: default, linear, llama3, yarn"
 
 def read_hugging_face(checkpoint: Checkpoint) -> ModelSpec:
     """Return the spec. Raises ModelError and UnsupportedModel, neither of which names the file."""
-    fields = Fields(checkpoint.metadata)
-    architecture = fields.text("model_type")
-    if architecture not in ARCHITECTURES:
+    architecture = Fields(checkpoint.metadata).text("model_type")
+    if architecture not in DEFAULTS:
         raise UnsupportedModel(
             f"the architecture {architecture!r:.80} is not implemented",
-            hint=f"those that are: {', '.join(ARCHITECTURES)}",
+            hint=f"those that are: {', '.join(DEFAULTS)}",
         )
+    fields = Fields({**DEFAULTS[architecture], **checkpoint.metadata})
     _refuse_features(fields)
     num_heads = fields.count("num_attention_heads", bounds.MAX_HEADS)
     dim = fields.count("hidden_size", bounds.MAX_DIM)
@@ -43,11 +48,13 @@ def read_hugging_face(checkpoint: Checkpoint) -> ModelSpec:
         head_dim=head_dim,
         ffn_dim=fields.count("intermediate_size", bounds.MAX_FFN_DIM),
         vocab_size=_vocab_size(checkpoint, fields),
-        context_length=_context_length(fields),
+        context_length=_context_length(fields, architecture),
         norm_epsilon=fields.number("rms_norm_eps", 1e-12, 0.1, default=1e-6),
         softmax_scale=1.0 / math.sqrt(head_dim),
         rope=_rope(fields, head_dim),
-        is_tied=fields.flag("tie_word_embeddings", False),
+        is_tied=fields.flag(
+            "tie_word_embeddings", tensor_name(Naming.HUGGING_FACE, Weight.HEAD) not in checkpoint.tensors
+        ),
         biased=_biased(fields),
     )
 
@@ -81,8 +88,11 @@ def _vocab_size(checkpoint: Checkpoint, fields: Fields) -> int:
     return vocab_size
 
 
-def _context_length(fields: Fields) -> int:
-    context_length = fields.count("max_position_embeddings", bounds.MAX_CONTEXT, default=2048)
+def _context_length(fields: Fields, architecture: str) -> int:
+    """Return the longest context, which ends with the window where attention slides. Only Mistral's does."""
+    context_length = fields.count("max_position_embeddings", bounds.MAX_CONTEXT)
+    if architecture != "mistral":
+        return context_length
     return min(context_length, fields.count("sliding_window", bounds.MAX_CONTEXT, default=context_length))
 
 
@@ -123,7 +133,7 @@ def _factor(scaling: Fields) -> float:
 
 
 def _original_context(scaling: Fields, fields: Fields) -> int:
-    longest = fields.count("max_position_embeddings", bounds.MAX_CONTEXT, default=2048)
+    longest = fields.count("max_position_embeddings", bounds.MAX_CONTEXT)
     return scaling.count("original_max_position_embeddings", bounds.MAX_CONTEXT, default=longest)
 
 
