@@ -7,12 +7,12 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 import pytest
-from tests.runtime.fake_engine import FAILS, REFUSED, FakeEngine, undisturbed
 
 from camelid.engine.request import GenerateRequest, Token
 from camelid.errors import InvalidRequest, Overloaded, RequestsFailed, Unavailable
 from camelid.runtime.local_engine import LocalEngine
 from camelid.types import Sampling
+from tests.runtime.fake_engine import FAILS, REFUSED, FakeEngine, undisturbed
 
 _T = TypeVar("_T")
 

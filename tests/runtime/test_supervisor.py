@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from tests.runtime.fake_engine import END_ID, FAILS, HANGS, KILLS, KILLS_LATER, REFUSED, undisturbed
 
 from camelid.engine.request import GenerateRequest
 from camelid.errors import FormatError, InvalidRequest, Overloaded, RequestsFailed, Unavailable
@@ -25,6 +24,7 @@ from camelid.runtime.supervisor import Endurance, SupervisedEngine
 from camelid.runtime.watchdog import Patience
 from camelid.settings import ModelSettings
 from camelid.types import Sampling
+from tests.runtime.fake_engine import END_ID, FAILS, HANGS, KILLS, KILLS_LATER, REFUSED, undisturbed
 
 FAKE_WORKER = (sys.executable, str(Path(__file__).with_name("fake_engine.py")))
 DEFAULT, PATIENT = ModelSettings(), Endurance()
@@ -80,10 +80,10 @@ def test_streams_end_with_the_bytes_of_an_undisturbed_run_when_the_engine_is_kil
     async def go() -> int:
         dice = random.Random(7)
         async with engine() as supervised:
-            asked = [request(f"r{n}", seed=n, max_tokens=400, num_choices=1 + n % 2) for n in range(30)]
+            asked = [request(f"r{n}", seed=n, max_tokens=200, num_choices=1 + n % 2) for n in range(30)]
             streams = asyncio.gather(*(answers(supervised, one) for one in asked))
             kills = 0
-            while not streams.done() and kills < 5:
+            while not streams.done() and kills < 4:
                 await asyncio.sleep(dice.uniform(0.0, 0.3))
                 if supervised.health().is_fresh and not streams.done():
                     os.kill(supervised.pid, signal.SIGKILL)

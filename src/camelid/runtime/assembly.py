@@ -12,7 +12,7 @@ from camelid.backends.auto import choose_backend
 from camelid.backends.base import CacheType
 from camelid.engine.engine import Engine
 from camelid.engine.settings import EngineSettings
-from camelid.errors import Unavailable
+from camelid.errors import ModelError
 from camelid.formats import open_checkpoint
 from camelid.models.load import load_model
 from camelid.models.rope import attention_spec
@@ -24,11 +24,11 @@ from .frames import Load
 def open_engine(load: Load, say: Callable[[str], None]) -> tuple[Engine, str]:
     """Open the engine that `load` asks for, saying its stages; return it with the name of its backend.
 
-    Raises what opening, loading and allocating raise: FormatError, ModelError, OutOfMemory, InvalidSetting; and
-    Unavailable when the files are not those that the front has read.
+    Raises what opening, loading and allocating raise: FormatError, ModelError, OutOfMemory, InvalidSetting.
+    It is a ModelError, too, when the files are not those that the front has read.
     """
     if load.stamp is not None and load.stamp != stamp(Path(load.path)):
-        raise Unavailable(f"{load.path} was changed while it was used", hint="load the model again")
+        raise ModelError(f"{load.path} was changed while it was used", hint="load the model again")
     settings = load.settings
     backend = choose_backend(settings)
     say("placing the weights")

@@ -14,6 +14,7 @@ from typing import Protocol
 from camelid.engine.request import GenerateRequest, Token
 from camelid.errors import CamelidError, Overloaded
 
+from .failure import Failure
 from .frames import Abort, Accepted, Command, Failed, Idle, Report, Stepped, Submit
 from .journal import Entry, Journal
 
@@ -121,7 +122,10 @@ class Streams:
         for request_id in request_ids:
             if self.journal.get(request_id) is not None:
                 self.journal.close(request_id)
-                self._streams[request_id].arrived.put_nowait(error)
+                own = Failure.of(
+                    error
+                ).error()  # each stream raises one of its own: raising writes the traceback into it
+                self._streams[request_id].arrived.put_nowait(own)
 
     def fail_all(self, error: CamelidError) -> None:
         """End all open requests with `error`."""

@@ -39,17 +39,23 @@ class EngineProcess:
 
     @classmethod
     async def start(cls, command: Sequence[str] = WORKER) -> EngineProcess:
-        """Start a process. It must be started from a thread that lives as long as the process: Linux ends it with the
-        thread.
+        """Start a process. Raises Unavailable.
+
+        The calling thread must live as long as the process, because Linux ends the process with it.
         """
         ours, theirs = socket.socketpair()
-        with theirs:
+        try:
             process = subprocess.Popen(
                 [*command, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=STANDARD_ERROR,  # standard output is for answers
             )
+        except OSError as error:  # no memory or no process numbers left
+            ours.close()
+            raise Unavailable(f"the engine process cannot be started: {error}") from error
+        finally:
+            theirs.close()
         reader, writer = await asyncio.open_connection(sock=ours)
         return cls(process, reader, writer)
 

@@ -245,27 +245,34 @@ class SupervisedEngine:
 
     async def _replace(self) -> EngineProcess:
         """Start another engine, as often as it takes and is worth it."""
+        await self._pause()
         while True:
-            await self._pause()
             try:
                 return await self._start_process()
-            except CamelidError as error:
-                self._deaths += 1
+            except Unavailable as error:  # the process died
                 _log.error("the engine cannot be started again: %s", error)
+                self._deaths += 1
+                await self._pause()
+            except CamelidError as error:  # it said what is wrong, and that will be wrong the next time too
+                _log.error("the engine cannot be started again: %s", error)
+                await self._rest(error)
 
     async def _pause(self) -> None:
         """Wait before a restart: not at all after the first death, and after too many until somebody asks again."""
         endurance = self._endurance
         if self._deaths >= endurance.max_deaths:
-            self._given_up_at = time.monotonic()
-            self._streams.fail_all(
-                Unavailable(f"the engine stopped {self._deaths} times in a row", hint="see the log for its messages")
-            )
-            self._wanted.clear()
-            await self._wanted.wait()
-            self._given_up_at, self._deaths = None, endurance.max_deaths - 1
+            stopped = f"the engine stopped {self._deaths} times in a row"
+            await self._rest(Unavailable(stopped, hint="see the log for its messages"))
         elif self._deaths > 1:
             await asyncio.sleep(min(endurance.first_pause_s * 2 ** (self._deaths - 2), endurance.longest_pause_s))
+
+    async def _rest(self, error: CamelidError) -> None:
+        """Give up: end all open requests with `error`, and wait until one comes after the rest."""
+        self._given_up_at = time.monotonic()
+        self._streams.fail_all(error)
+        self._wanted.clear()
+        await self._wanted.wait()
+        self._given_up_at, self._deaths = None, self._endurance.max_deaths - 1
 
     async def _start_process(self) -> EngineProcess:
         process = self._process = await EngineProcess.start(self._command)
