@@ -27,8 +27,8 @@ def settings_page() -> str:
     head = "| flag | variables | default | meaning |\n|---|---|---|---|\n"
     text = (
         "# Settings\n\nA flag wins over a variable, over the settings file (`~/.config/camelid/config.toml`,\n"
-        "or the file that `CAMELID_CONFIG` names), over the default. In the file, a setting\n"
-        "has the flag's name with underscores: `context_length = 8192`. `camelid settings` shows the effective values.\n\n"
+        "or the file that `CAMELID_CONFIG` names), over the default.\n"
+        "In the file, a setting has the flag's name with underscores: `context_length = 8192`. `camelid settings` shows the effective values.\n\n"
     )
     return text + head + "\n".join(rows) + "\n"
 

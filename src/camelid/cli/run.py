@@ -47,7 +47,7 @@ def read_question(prompt: tuple[str, ...]) -> str | None:
     piped = sys.stdin.buffer.read().decode("utf-8", errors="replace").strip("\n")
     question = "\n\n".join(part for part in (piped, words) if part)
     if not question:
-        raise InvalidRequest("there is no prompt", hint='give one: camelid run cria "What is 17 + 25?"')
+        raise InvalidRequest("there is no prompt", hint='give one: camelid run cria "Say hello in German."')
     return question
 
 
