@@ -1,5 +1,6 @@
-"""The cpu backend: the contract of `base.py` on the extension, with its promise that a token's logits depend on the tokens
-before it and on nothing else. How that is kept: native/ops.h.
+"""The cpu backend: the contract of `base.py` on the extension.
+
+It keeps the promise that a token's logits depend on the tokens before it and on nothing else; how: native/ops.h.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ MAX_THREADS = 1024
 
 
 class CpuBackend:
-    """Computes with `threads` threads (None: as many as this machine is fastest with) on the instruction set `isa` (None: the best).
+    """Computes with `threads` threads on the instruction set `isa`; None takes what this machine is fastest with.
 
-    Raises InvalidSetting for an instruction set that this machine does not run, and for a number of threads out of range.
+    Raises InvalidSetting for an instruction set that does not run here, and for a number of threads out of range.
     """
 
     def __init__(self, *, threads: int | None = None, isa: str | None = None) -> None:
@@ -41,7 +42,10 @@ class CpuBackend:
         return f"cpu ({self._processor.isa}, {threads} thread{'s' if threads > 1 else ''})"
 
     def place(self, tensor: Tensor) -> Placed:
-        """Keep a view of the tensor's rows. Raises UnsupportedFormat for a block type without kernels, or rows of a wrong size."""
+        """Keep a view of the tensor's rows.
+
+        Raises UnsupportedFormat for a block type without kernels, or rows of a wrong size.
+        """
         rows = np.ascontiguousarray(tensor.rows)
         try:
             return Placed(rows, tensor.block_type.ggml_id, tensor.shape[-1])
@@ -68,7 +72,7 @@ class CpuBackend:
             self._pages = Pages(attention, num_pages, cache_type is CacheType.F16)
         except MemoryError as error:
             raise OutOfMemory(
-                f"a cache of {num_pages} pages needs {need_bytes / 2**20:.0f} MiB, and {free_bytes / 2**20:.0f} MiB are free",
+                f"a cache of {num_pages} pages needs {need_bytes >> 20} MiB, and {free_bytes >> 20} MiB are free",
                 hint="ask for a shorter context (--context-length), or for fewer sequences at a time",
             ) from error
 

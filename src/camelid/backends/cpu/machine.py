@@ -1,4 +1,4 @@
-"""What this process may use of the machine: cores and memory, as the affinity mask and the container's limits leave them.
+"""What this process may use of the machine: the cores and the memory that affinity mask and container limits leave it.
 
 Apart from the backend because it only reads small text files of the system. `root` stands in for / in tests.
 """
@@ -16,9 +16,9 @@ UNLIMITED = 2**60  # bytes; version 1 of cgroups writes a number near 2^63 for "
 
 
 def default_threads(root: Path = ROOT, cpus: set[int] | None = None) -> int:
-    """Return the number of threads that computes fastest: the physical cores in the affinity mask, within the CPU quota.
+    """Return how many threads compute fastest: one for each physical core in the affinity mask, within the CPU quota.
 
-    Two threads on one core share its arithmetic and its path to memory; beyond a quota, all threads are stopped together.
+    Two threads on one core share its arithmetic and its path to memory; beyond a quota, all are stopped together.
     """
     allowed = _affinity() if cpus is None else cpus
     cores = {_core_of(root, cpu) for cpu in allowed}

@@ -1,6 +1,6 @@
 """The operations of `base.Ops` as calls into the extension.
 
-One instance serves one batch: it keeps what the batch's attention works out once for all layers. Arrays are float32 numpy.
+One instance serves one batch: it keeps what the batch's attention works out once for all layers. Arrays are float32.
 """
 
 from __future__ import annotations
