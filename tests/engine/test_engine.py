@@ -291,28 +291,39 @@ def test_when_pages_run_out_the_youngest_waits_and_every_answer_stays_the_same()
 
 
 def test_a_younger_answer_loses_its_place_even_if_it_was_planned_before_the_older_one():
-    old, young = request("old", length=9, num_choices=2, max_tokens=180), request("young", first=9, max_tokens=190)
+    old, young = request("old", length=9, num_choices=2, max_tokens=180), request("young", first=9, max_tokens=170)
     young = replace(young, prompt=young.prompt[:5])
     whole = expected(old, young)
-    engine = fake_engine(num_pages=9, max_batch_tokens=10)
-    engine.submit(replace(old, answers=((), tuple(ids(whole["old", 1][:150])))))
+    engine = fake_engine(num_pages=9, max_batch_tokens=30)
+    engine.submit(replace(old, answers=((), tuple(ids(whole["old", 1][:160])))))
     engine.submit(young)
     started = engine.step() + engine.step()
     engine.abort("old", 0)
     engine._scheduler._settings = replace(engine.settings, max_batch_tokens=2)  # choice 1 reads its answer slowly
     answers = run_to_end(engine)
     assert engine.stats()["preemptions"] == 1
-    assert answers["old", 1] == whole["old", 1][150:]
+    assert answers["old", 1] == whole["old", 1][160:]
     assert [token for token in started if token.request_id == "young"] + answers["young", 0] == whole["young", 0]
 
 
-def test_a_sequence_is_preempted_a_bounded_number_of_times():
+def test_a_request_starts_only_where_it_leaves_running_answers_a_page_each():
+    engine = fake_engine(num_pages=3, context_length=96)
+    asked = [request("old", length=30, max_tokens=20), request("young", length=60, first=9)]
+    assert without_cache(run_to_end(engine, asked)) == expected(*asked, context_length=96)
+    assert engine.stats()["preemptions"] == 0
+
+
+@pytest.mark.parametrize(("limit", "most"), [(1, 1), (10, 2)])
+def test_a_sequence_is_preempted_a_bounded_number_of_times(limit, most, monkeypatch):
+    monkeypatch.setattr("camelid.engine.scheduler.MAX_PREEMPTIONS", limit)
     engine = fake_engine(num_pages=7, max_sequences=12)
-    for number in range(12):
-        engine.submit(request(f"r{number}", length=5 + number, first=number, max_tokens=180))
+    lengths = [59, 31, 38, 39, 59, 17, 15, 46, 35, 31, 41, 15]
+    longest = [60, 60, 180, 180, 100, 60, 180, 100, 60, 100, 180, 60]
+    for number, (length, max_tokens) in enumerate(zip(lengths, longest, strict=True)):
+        engine.submit(request(f"r{number}", length=length, first=number, max_tokens=max_tokens))
     sequences = [sequence for group in engine._requests.values() for sequence in group]
     run_to_end(engine)
-    assert 1 <= max(sequence.num_preemptions for sequence in sequences) <= 3
+    assert max(sequence.num_preemptions for sequence in sequences) == most  # 2 where nothing bounds it
 
 
 # ── giving up ──

@@ -31,10 +31,6 @@ class Prefix:
         """Pages that are taken over as they are."""
         return self.num_tokens // PAGE_TOKENS
 
-    def without_copy(self) -> Prefix:
-        """Return the part of it that needs no copy."""
-        return Prefix(self.pages[: self.num_shared], self.num_shared * PAGE_TOKENS, self.is_cached)
-
 
 def find_prefix(sequence: Sequence, pool: PagePool, running: Iterable[Sequence]) -> Prefix:
     """Return the longest prefix there is. It never covers the last token, whose logits are wanted."""

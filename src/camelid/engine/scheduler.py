@@ -138,14 +138,11 @@ class Scheduler:
             self._continue_prompt(sequence, draft)
 
     def _prefix_that_fits(self, sequence: Sequence) -> Prefix | None:
-        """Return what the sequence can take over if it may start now, else None. A copy takes a page more than none."""
+        """Return what the sequence can take over if it may start now, else None."""
         if sequence.num_preemptions >= MAX_PREEMPTIONS and not self._fits_for_good(sequence):
             return None
         prefix = find_prefix(sequence, self.pool, self.running)
-        for candidate in (prefix, prefix.without_copy()):
-            if self._fits(sequence, candidate):
-                return candidate
-        return None
+        return prefix if self._fits(sequence, prefix) else None
 
     def _fits(self, sequence: Sequence, prefix: Prefix) -> bool:
         """Is there room for its tokens, beside what running prompts need and one page for each running sequence?"""
