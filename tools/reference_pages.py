@@ -28,7 +28,8 @@ def settings_page() -> str:
     text = (
         "# Settings\n\nA flag wins over a variable, over the settings file (`~/.config/camelid/config.toml`,\n"
         "or the file that `CAMELID_CONFIG` names), over the default.\n"
-        "In the file, a setting has the flag's name with underscores: `context_length = 8192`. `camelid settings` shows the effective values.\n\n"
+        "In the file, a setting has the flag's name with underscores: `context_length = 8192`.\n"
+        "`camelid settings` shows the effective values.\n\n"
     )
     return text + head + "\n".join(rows) + "\n"
 
