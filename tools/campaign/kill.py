@@ -90,8 +90,8 @@ class Killer:
                 self._points.pop()
 
 
-def requests(name: str, num_streams: int, seed: int) -> list[ChatRequest]:
-    """Return seeded requests of several kinds."""
+def requests(name: str, num_streams: int, longest: int, seed: int) -> list[ChatRequest]:
+    """Return seeded requests of several kinds, for answers of up to `longest` tokens."""
     dice = random.Random(seed)
     made = []
     for stream in range(num_streams):
@@ -99,7 +99,7 @@ def requests(name: str, num_streams: int, seed: int) -> list[ChatRequest]:
         generation = Generation(
             Sampling(temperature=1.0, top_p=0.95, seed=dice.getrandbits(63)),
             Stopping(
-                dice.randint(40, 100),
+                dice.randint(longest // 3, longest),
                 stop=("zzz", "7.") if stream % 5 == 0 else (),
                 ignore_eos=True,
             ),
@@ -110,10 +110,10 @@ def requests(name: str, num_streams: int, seed: int) -> list[ChatRequest]:
 
 
 async def campaign(
-    num_streams: int, num_kills: int, *, name: str = "cria", seed: int = 0, concurrency: int = 16
+    num_streams: int, num_kills: int, *, name: str = "cria", longest: int = 100, seed: int = 0, concurrency: int = 16
 ) -> Report:
     """Run the streams undisturbed, then again under fire, and compare."""
-    asked = requests(name, num_streams, seed)
+    asked = requests(name, num_streams, longest, seed)
     report = Report(num_streams)
     runtime = Runtime(ModelSettings(threads=1))
     try:
