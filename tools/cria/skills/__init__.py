@@ -1,0 +1,1 @@
+"""One module per family of skills; each offers functions that draw a conversation."""
