@@ -8,7 +8,6 @@ backend may not err more than that.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +21,14 @@ from camelid.backends.base import Backend, Batch, CacheType, Forward, Tensor
 from camelid.backends.reference import ReferenceBackend
 from camelid.backends.reference.ops import ReferenceOps
 from camelid.formats import open_checkpoint
+from camelid.formats.checkpoint import Checkpoint
 from camelid.models.load import load_model
 from camelid.models.synth import write_synthetic
 
 native = pytest.importorskip("camelid.backends.cpu._native", reason="the cpu backend's extension is not built")
 
 IDS = np.random.default_rng(1).integers(0, 97, 75).tolist()
+PROMPT = np.random.default_rng(4).integers(0, 512, 70).tolist()
 
 
 def cpu(isa: str | None = None) -> Backend:
@@ -83,11 +84,10 @@ def test_f16_cache_and_interleaved_pairs_change_little() -> None:
 @pytest.mark.parametrize("quant", ["F16", "BF16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q4_K_S", "Q4_0"])
 def test_quantized_weights_err_no_more_than_the_rounding_of_inputs(tmp_path: Path, quant: str) -> None:
     write_synthetic(tmp_path / "tiny.gguf", "tiny", quant)
-    ids = np.random.default_rng(4).integers(0, 512, 96).tolist()
 
     with open_checkpoint(tmp_path / "tiny.gguf") as checkpoint:
         logits, rounded, exact = (
-            all_logits(load_model(checkpoint, backend), backend, ids)
+            all_logits(load_model(checkpoint, backend), backend, PROMPT)
             for backend in (cpu(), RoundingBackend(), ReferenceBackend())
         )
 
@@ -96,23 +96,30 @@ def test_quantized_weights_err_no_more_than_the_rounding_of_inputs(tmp_path: Pat
     assert found < max(1.1 * allowed, 3e-6)
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkpoint, NDArray[np.float64]]:
+    """A tiny Q4_K_M model, and its logits for PROMPT in one piece on the best instruction set."""
+    path = tmp_path_factory.mktemp("models") / "tiny.gguf"
+    write_synthetic(path, "tiny", "Q4_K_M")
+    checkpoint = open_checkpoint(path)
+    return checkpoint, logits_in_chunks(checkpoint, cpu(), 1 << 30)
+
+
 @pytest.mark.parametrize("isa", native.available_isas())
 @pytest.mark.parametrize("chunk", [1, 5, 32, 64])
-def test_logits_have_the_same_bits_however_the_prompt_is_cut(tmp_path: Path, isa: str, chunk: int) -> None:
-    write_synthetic(tmp_path / "tiny.gguf", "tiny", "Q4_K_M")
-    ids = np.random.default_rng(4).integers(0, 512, 70).tolist()
+def test_logits_have_the_same_bits_however_the_prompt_is_cut(
+    whole: tuple[Checkpoint, NDArray[np.float64]], isa: str, chunk: int
+) -> None:
+    checkpoint, logits = whole
 
-    with open_checkpoint(tmp_path / "tiny.gguf") as checkpoint:
-        whole, cut = (_logits(checkpoint, cpu(kind), ids, size) for kind, size in ((None, 1 << 30), (isa, chunk)))
-
-    np.testing.assert_array_equal(cut, whole)
+    np.testing.assert_array_equal(logits_in_chunks(checkpoint, cpu(isa), chunk), logits)
 
 
-def _logits(checkpoint: Any, backend: Backend, ids: Sequence[int], chunk: int) -> NDArray[np.float64]:
-    return all_logits(load_model(checkpoint, backend), backend, ids, chunk=chunk, cache_type=CacheType.F16)
+def logits_in_chunks(checkpoint: Checkpoint, backend: Backend, chunk: int) -> NDArray[np.float64]:
+    return all_logits(load_model(checkpoint, backend), backend, PROMPT, chunk=chunk, cache_type=CacheType.F16)
 
 
-def test_8192_positions_equal_the_reference() -> None:
+def test_8192_positions_equal_transformers() -> None:
     theirs = transformers_model(
         {
             "max_position_embeddings": 8192,
