@@ -252,13 +252,18 @@ def test_unloading_ends_open_requests_and_the_process():
 
 FRONT = """
 import asyncio, sys
+from camelid.engine.request import GenerateRequest
 from camelid.runtime.frames import Load
 from camelid.runtime.supervisor import SupervisedEngine
 from camelid.settings import ModelSettings
+from camelid.types import Sampling
 
 async def go():
-    engine = SupervisedEngine(Load("model", ModelSettings(), 100, 4096), command=sys.argv[1:])
+    engine = SupervisedEngine(Load("model", ModelSettings(), 100, 4096), command=sys.argv[2:])
     await engine.start()
+    request = GenerateRequest("r", (int(sys.argv[1]),), Sampling(), max_tokens=10)
+    asyncio.ensure_future(anext(engine.generate(request)))
+    await asyncio.sleep(0.1)
     print(engine.pid, flush=True)
     await asyncio.sleep(1e6)
 
@@ -266,9 +271,10 @@ asyncio.run(go())
 """
 
 
+@pytest.mark.parametrize("prompt", [5, HANGS], ids=["idle", "in a step that hangs"])
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_no_engine_outlives_its_front(number: signal.Signals):
-    with subprocess.Popen([sys.executable, "-c", FRONT, *FAKE_WORKER], stdout=subprocess.PIPE) as front:
+def test_no_engine_outlives_its_front(number: signal.Signals, prompt: int):
+    with subprocess.Popen([sys.executable, "-c", FRONT, str(prompt), *FAKE_WORKER], stdout=subprocess.PIPE) as front:
         assert front.stdout is not None
         pid = int(front.stdout.readline())
         assert _is_alive(pid)

@@ -28,7 +28,7 @@ def choose_backend(settings: ModelSettings) -> Backend:
         raise InvalidSetting(f"device must be auto, cpu or reference, got {settings.device!r}")
     backend = _cpu(settings)
     reason = "it was asked for" if settings.device == "cpu" else "no faster backend is built into this version"
-    _log.info("computing on %s: %s", backend.name, reason)
+    _log.debug("computing on %s: %s", backend.name, reason)  # in a front and in an engine; the runtime says it once
     return backend
 
 
