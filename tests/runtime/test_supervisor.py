@@ -208,14 +208,15 @@ def test_an_error_of_loading_is_the_same_error_here():
     run(go())
 
 
-def test_an_engine_that_dies_over_and_over_is_given_up_and_tried_again_when_asked_again(tmp_path: Path):
+@pytest.mark.parametrize("is_asked", [True, False], ids=["when asked", "by itself"])
+def test_an_engine_that_dies_over_and_over_is_given_up_and_tried_again_later(tmp_path: Path, is_asked: bool):
     """The worker's file is taken away: no new process can start."""
     script = tmp_path / "worker.py"
     content = f"import runpy\nrunpy.run_path({str(FAKE_WORKER[1])!r}, run_name='__main__')\n"
     script.write_text(content)
 
     async def go() -> None:
-        endurance = Endurance(first_pause_s=0.001, rest_s=0.0)
+        endurance = Endurance(first_pause_s=0.001, rest_s=0.0, longest_rest_s=60.0 if is_asked else 0.1)
         load = Load("slow-0.01", ModelSettings(), 100, 4096)
         supervised = SupervisedEngine(load, endurance=endurance, command=(sys.executable, str(script)))
         await supervised.start()
@@ -228,6 +229,8 @@ def test_an_engine_that_dies_over_and_over_is_given_up_and_tried_again_when_aske
                 pass
         assert not supervised.health().is_fresh
         script.write_text(content)
+        while not (is_asked or supervised.health().is_fresh):
+            await asyncio.sleep(0.01)
         asked = request("later")
         assert await answers(supervised, asked) == undisturbed(asked)
         await supervised.close()

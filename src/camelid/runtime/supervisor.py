@@ -3,7 +3,7 @@
 Callers notice a pause and nothing else: the journal has every open request with its ids so far, and sampling is keyed
 by position. There are two ends to that patience. A request that the engine died on three times without a token in
 between, and that was alone with it, is failed alone. Engines that die `max_deaths` times without a single token in
-between end all open requests; a later request tries again.
+between end all open requests; it is tried again later.
 """
 
 from __future__ import annotations
@@ -38,11 +38,10 @@ class Endurance:
     patience: Patience = field(default_factory=Patience)
     look_s: float = 0.5  # the watchdog's pace
     max_deaths: int = 8
-    first_pause_s: float = (
-        0.1  # before the second restart in a row; doubles from there. The first restart does not wait.
-    )
+    first_pause_s: float = 0.1  # before the second restart in a row, doubled for each further one; the first is at once
     longest_pause_s: float = 5.0
-    rest_s: float = 10.0  # after the engine was given up, how long requests are refused before one may try again
+    rest_s: float = 10.0  # after the engine was given up: requests are refused, the next one after that tries again
+    longest_rest_s: float = 60.0  # and so does the supervisor itself, since nobody asks a server that is not ready
 
 
 class SupervisedEngine:
@@ -267,11 +266,12 @@ class SupervisedEngine:
             await asyncio.sleep(min(endurance.first_pause_s * 2 ** (self._deaths - 2), endurance.longest_pause_s))
 
     async def _rest(self, error: CamelidError) -> None:
-        """Give up: end all open requests with `error`, and wait until one comes after the rest."""
+        """Give up: end all open requests with `error`, and wait until it is worth trying again."""
         self._given_up_at = time.monotonic()
         self._streams.fail_all(error)
         self._wanted.clear()
-        await self._wanted.wait()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._wanted.wait(), self._endurance.longest_rest_s)
         self._given_up_at, self._deaths = None, self._endurance.max_deaths - 1
 
     async def _start_process(self) -> EngineProcess:
