@@ -28,7 +28,7 @@ from .philox import uniform
 
 Scores = NDArray[np.floating[Any]]
 Indexes = NDArray[np.intp]  # always ascending
-Filter = Callable[[Scores], Indexes]  # scaled scores, at most 0 → those that stay
+Filter = Callable[[Scores], Indexes]  # gaps → those that stay
 
 LOWEST_TEMPERATURE = 1e-30  # a smaller one is 0 in float32, and 0 / 0 is no score
 FIRST_RANKS = (128, 2048, 32768)  # how many of the best tokens are tried before the whole vocabulary is
@@ -110,15 +110,20 @@ def _window(draw: Draw) -> tuple[Indexes, Indexes]:
 
 
 def _drawn_id(scores: Scores, best: np.floating[Any], draw: Draw) -> int:
-    """Scale, filter and draw from finite scores (−∞ marks a ban), the highest of which is `best`."""
-    with np.errstate(over="ignore"):  # a tiny temperature makes all but the best −∞, as it should
-        scaled = (scores - best) / max(draw.sampling.temperature, LOWEST_TEMPERATURE)
+    """Scale, filter and draw from finite scores (−∞ marks a ban), the highest of which is `best`.
+
+    From here on a token stands by its gap: how far its scaled score lies below the best one. Weights are exp(−gap).
+    Big arrays are worked on in place where possible: to be given fresh memory for one takes longer than to compute it.
+    """
+    gaps = best - scores
+    with np.errstate(over="ignore"):  # a tiny temperature makes all gaps but the best one's infinite, as it should
+        gaps /= max(draw.sampling.temperature, LOWEST_TEMPERATURE)
     ids: Indexes | None = None
     for kept_of in _filters(draw.sampling):
-        kept = kept_of(scaled)
+        kept = kept_of(gaps)
         ids = kept if ids is None else ids[kept]
-        scaled = scaled[kept]
-    index = _pick(np.exp(scaled), uniform(draw.sampling.seed, draw.position, draw.choice))
+        gaps = gaps[kept]
+    index = _pick(_weights(gaps), uniform(draw.sampling.seed, draw.position, draw.choice))
     return index if ids is None else int(ids[index])
 
 
@@ -126,42 +131,42 @@ def _filters(sampling: Sampling) -> list[Filter]:
     """Return the filters that are switched on, in order."""
     filters: list[Filter] = []
     if sampling.top_k > 0:
-        filters.append(lambda scores: _top_k(scores, sampling.top_k))
+        filters.append(lambda gaps: _top_k(gaps, sampling.top_k))
     if sampling.typical_p < 1:
-        filters.append(lambda scores: _typical_p(scores, sampling.typical_p))
+        filters.append(lambda gaps: _typical_p(gaps, sampling.typical_p))
     if sampling.top_p < 1:
-        filters.append(lambda scores: _top_p(scores, sampling.top_p))
+        filters.append(lambda gaps: _prefix(gaps, _weights(gaps), sampling.top_p))  # Holtzman et al. 2019 (nucleus)
     if sampling.min_p > 0:
-        filters.append(lambda scores: _min_p(scores, sampling.min_p))
+        filters.append(lambda gaps: _min_p(gaps, sampling.min_p))
     return filters
 
 
-def _top_k(scores: Scores, count: int) -> Indexes:
-    """Keep the `count` highest scores; of those that equal the last one, the lowest ids."""
-    if count >= len(scores):
-        return np.arange(len(scores))
-    return _lowest(-scores, -np.partition(scores, -count)[-count], count)
+def _weights(gaps: Scores) -> Scores:
+    weights = np.negative(gaps)
+    return np.exp(weights, out=weights)
 
 
-def _typical_p(scores: Scores, share: float) -> Indexes:
+def _top_k(keys: Scores, count: int) -> Indexes:
+    """Keep the `count` lowest keys; of those that equal the last one, the lowest ids."""
+    if count >= len(keys):
+        return np.arange(len(keys))
+    return _lowest(keys, np.partition(keys, count - 1)[count - 1], count)
+
+
+def _typical_p(gaps: Scores, share: float) -> Indexes:
     """Keep the tokens whose information is closest to the expected one, until their probability reaches `share`.
 
-    −log p − H = E[score] − score: the normalization falls out. Source: Meister et al. 2022 (locally typical sampling).
+    −log p − H = gap − E[gap]: the normalization falls out. Source: Meister et al. 2022 (locally typical sampling).
     """
-    weights = np.exp(scores)
-    possible = weights > 0
-    expected = np.sum(weights[possible] * scores[possible], dtype=np.float64) / np.sum(weights, dtype=np.float64)
-    return _prefix(np.abs(scores - expected.astype(scores.dtype)), weights, share)
+    weights = _weights(gaps)
+    possible = np.flatnonzero(weights)
+    expected = np.sum(weights[possible] * gaps[possible], dtype=np.float64) / np.sum(weights, dtype=np.float64)
+    return _prefix(np.abs(gaps - expected.astype(gaps.dtype)), weights, share)
 
 
-def _top_p(scores: Scores, share: float) -> Indexes:
-    """Keep the likeliest tokens until their probability reaches `share`. Source: Holtzman et al. 2019 (nucleus)."""
-    return _prefix(-scores, np.exp(scores), share)
-
-
-def _min_p(scores: Scores, share: float) -> Indexes:
+def _min_p(gaps: Scores, share: float) -> Indexes:
     """Keep the tokens that have at least `share` of the likeliest one's probability. Source: Nguyen et al. 2024."""
-    return np.flatnonzero(np.exp(scores - scores.max()) >= share)
+    return np.flatnonzero(_weights(gaps - gaps.min()) >= share)
 
 
 def _prefix(keys: Scores, weights: Scores, share: float) -> Indexes:
@@ -215,7 +220,9 @@ def _pick(weights: Scores, number: float) -> int:
 
     Sums run over blocks first: a running sum over a whole vocabulary takes as long as everything else together.
     """
-    block_sums = np.cumsum(np.add.reduceat(weights, np.arange(0, len(weights), BLOCK), dtype=np.float64))
+    whole = len(weights) // BLOCK * BLOCK
+    sums = np.sum(weights[:whole].reshape(-1, BLOCK), axis=1, dtype=np.float64)
+    block_sums = np.cumsum(np.append(sums, np.sum(weights[whole:], dtype=np.float64)))
     target = number * block_sums[-1]
     block = _passed(block_sums, target)
     start = block * BLOCK
@@ -235,6 +242,6 @@ def _logprobs(row: Scores, token: int, count: int) -> tuple[float, tuple[tuple[i
     """Return the log-probability of `token`, and the `count` likeliest tokens with theirs, highest first."""
     best = row.max()
     log_total = float(best) + float(np.log(np.sum(np.exp(row - best), dtype=np.float64)))
-    ids = _top_k(row, count) if count else np.arange(0)
+    ids = _top_k(-row, count) if count else np.arange(0)
     likeliest = ids[np.argsort(-row[ids], kind="stable")]
     return float(row[token]) - log_total, tuple((int(id_), float(row[id_]) - log_total) for id_ in likeliest)

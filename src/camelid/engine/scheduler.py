@@ -92,12 +92,12 @@ class Scheduler:
 
     def _make_room(self, sequence: Sequence, num_tokens: int, draft: _Draft) -> bool:
         """Take the pages for the next tokens, if need be from younger sequences. False if it was preempted itself."""
-        num_pages = pages_for(sequence.num_computed + num_tokens) - len(sequence.pages)
+        num_pages = max(pages_for(sequence.num_computed + num_tokens) - len(sequence.pages), 0)
         while self.pool.num_available < num_pages and sequence not in draft.preempted:
             self._preempt(self.running[-1], draft)
         if sequence in draft.preempted:
             return False
-        sequence.pages += self.pool.take(max(num_pages, 0))
+        sequence.pages += self.pool.take(num_pages)
         return True
 
     def _preempt(self, sequence: Sequence, draft: _Draft) -> None:
