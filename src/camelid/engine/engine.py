@@ -26,7 +26,7 @@ from .settings import EngineSettings
 class Engine:
     """Continues requests on one model. The backend's pages are open, `settings.num_pages` of them.
 
-    A step either happens whole or not at all: when `step` raises, no sequence has moved, and `step` may be called
+    A step counts whole or not at all: when `step` raises, no request has a token more or less, and it may be called
     again.
     """
 
