@@ -7,11 +7,12 @@
 // instructions could be the copy that the linker keeps for everybody.
 //
 //   floats    load load_first store store_first set1 add sub mul div fused minimum maximum load_half load_bf16 half_to_float float_to_half
-//             sum (the canonical tree) highest keep_first zero_below fused1 exponent_bits (2^n)
+//             sum (the canonical tree) highest keep_first join (lanes 0-7 of both) zero_below fused1 exponent_bits (2^n)
 //   integers  zero_i set1_i load_i store_i add_i sub_i shift_left min_i max_i abs_bits to_int (nearest even) to_float store_bytes
 //   dots      load_bytes broadcast_quad
-//             dot<Max>(acc, w, x)           acc += four products per lane; w uint8 <= Max, x int8 within +-127
+//             dot<Max>(acc, w, x)           acc += four products per lane; w uint8 <= Max (63 or 255), x int8 within +-127
 //             dot_scaled<Max>(acc, w, x, s) the same times s: int16, one for every two bytes; s within +-128
+//             With kSignedWide, both take w - 128 for w where Max is 255; dot_scaled then excludes w = 0.
 //             dot_pairs(acc, a, b)          acc += two int16 products per lane
 //             dot_sixteen(a, b)             16 int16 products, summed in pairs into lanes 0-7, the rest 0
 //             spread(s)                     four int16 scales, each for 16 bytes
@@ -19,7 +20,15 @@
 //             interleave(v)     lane 2i: lane i, lane 2i + 1: lane 8 + i
 //             add_halves(v)     lane i: lane i + lane i + 8, for i < 8; the rest is anything
 //             transpose(in, stride, out)  16 rows of 16 int32 into 16 columns of 16
-//             look_up(codes, n, table)    codes[i] = table[codes[i]], a table of 16; n a multiple of 32
+//   codes     64 of them, from the bytes of a block
+//             fields(p, low, high, mask)  32 bytes >> low & mask, then the same 32 bytes >> high & mask
+//             nibbles_64(p, shift)        64 bytes >> shift & 15
+//             nibbles_16(p, q)            16 bytes' low halves, their high halves, then the same of q
+//             load_halves(p, q)           32 bytes each
+//             fifth_bits(p, q)            32 bits each, 16 where one is set
+//             or_bytes flip_signs (^ 0x80) times_power(a, n) (small codes << n) look_up(codes, table of 16, aligned to 16)
+//             store_codes store_first_codes (the first 32)
+//             six_bit_scales(p, out)      12 bytes (16 are read) to eight scales and eight minimums, int16, each twice
 #pragma once
 
 #include <cstdint>

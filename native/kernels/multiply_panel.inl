@@ -63,10 +63,10 @@ static void multiply_block_256(const Panel& panel, const Layout& layout, const A
         const F scale = set1(a.scales[at]);
         for (int v = 0; v < kRowVectors; ++v) {
             I total = acc[t][v], other = zero_i();
-            if (layout.offset_shift >= 0) {
+            if (layout.rest_shift >= 0) {
                 for (int i = 0; i < 8; ++i)
                     other = dot_pairs(other, load_bytes(panel.scale_pairs[v][i]), broadcast_quad(a.sums16 + 16 * at + 2 * i));
-                total = sub_i(total, shift_left(other, layout.offset_shift));
+                total = sub_i(total, shift_left(other, layout.rest_shift));
             }
             F sum = fused(mul(load(panel.d[v][0]), scale), to_float(total), load(sums[t] + 16 * v));
             if (layout.has_minimum) {
@@ -102,7 +102,7 @@ static void multiply_blocks_32(const Panel& panel, const Layout& layout, const A
             const I x_sum = set1_i(a.sums32[at]);
             for (int v = 0; v < kRowVectors; ++v) {
                 I total = acc[t][v];
-                if (layout.offset_shift >= 0) total = sub_i(total, shift_left(x_sum, layout.offset_shift));
+                if (layout.rest_shift >= 0) total = sub_i(total, shift_left(x_sum, layout.rest_shift));
                 F sum = fused(mul(load(panel.d[v][b]), scale), to_float(total), load(sums[t] + 16 * v));
                 if (layout.has_minimum) sum = fused(mul(load(panel.d[v][8 + b]), scale), to_float(x_sum), sum);
                 store(sums[t] + 16 * v, sum);

@@ -5,7 +5,7 @@
 
 #include "unpack.inl"
 #include "quantize.inl"
-#include "multiply_rows.inl"
+#include "multiply_few.inl"
 #include "multiply_panel.inl"
 #include "multiply_float.inl"
 #include "multiply.inl"
@@ -16,7 +16,7 @@
 
 namespace camelid::CAMELID_ISA {
 
-static_assert(sizeof(RowScratch) <= kScratchBytes && sizeof(PanelScratch) <= kScratchBytes);
+static_assert(sizeof(FewScratch) <= kScratchBytes && sizeof(PanelScratch) <= kScratchBytes);
 
 static constexpr Kernels kKernels = {CAMELID_ISA_NAME, quantize, multiply, embed, norm, gate, rotate_and_store, attend, merge};
 

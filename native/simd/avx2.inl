@@ -44,6 +44,7 @@ VERB F keep_first(F v, int n, F otherwise) {
     return {_mm256_blendv_ps(otherwise.a, v.a, _mm256_castsi256_ps(first(n))),
             _mm256_blendv_ps(otherwise.b, v.b, _mm256_castsi256_ps(first(n - 8)))};
 }
+VERB F join(F x, F y) { return {x.a, y.a}; }
 VERB F zero_below(F x, F limit, F v) {
     return {_mm256_andnot_ps(_mm256_cmp_ps(x.a, limit.a, _CMP_LT_OQ), v.a), _mm256_andnot_ps(_mm256_cmp_ps(x.b, limit.b, _CMP_LT_OQ), v.b)};
 }
@@ -101,6 +102,10 @@ VERB B spread(const int16_t* scales) {
     const __m256i high = _mm256_set_epi64x(0x0706070607060706, 0x0706070607060706, 0x0504050405040504, 0x0504050405040504);
     return {_mm256_shuffle_epi8(v, low), _mm256_shuffle_epi8(v, high)};
 }
+VERB B flip_signs(B x) {
+    const __m256i sign = _mm256_set1_epi8(-128);
+    return {_mm256_xor_si256(x.a, sign), _mm256_xor_si256(x.b, sign)};
+}
 VERB I dot_pairs(I acc, B x, B y) {
     return {_mm256_add_epi32(acc.a, _mm256_madd_epi16(x.a, y.a)), _mm256_add_epi32(acc.b, _mm256_madd_epi16(x.b, y.b))};
 }
@@ -108,28 +113,21 @@ VERB I dot_sixteen(const int16_t* x, const int16_t* y) {
     return {_mm256_madd_epi16(_mm256_loadu_si256(wide(x)), _mm256_loadu_si256(wide(y))), _mm256_setzero_si256()};
 }
 
-// vpmaddubsw saturates at 32767: two products of 129 * 127 fit. Larger codes are widened to 16 bits, even and odd bytes apart.
-VERB __m256i dot_wide(__m256i acc, __m256i w, __m256i x) {
-    const __m256i even = _mm256_madd_epi16(_mm256_and_si256(w, _mm256_set1_epi16(0xff)), _mm256_srai_epi16(_mm256_slli_epi16(x, 8), 8));
-    const __m256i odd = _mm256_madd_epi16(_mm256_srli_epi16(w, 8), _mm256_srai_epi16(x, 8));
-    return _mm256_add_epi32(acc, _mm256_add_epi32(even, odd));
-}
-VERB __m256i dot_narrow(__m256i acc, __m256i w, __m256i x, __m256i scales) {
-    return _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_maddubs_epi16(w, x), scales));
+constexpr bool kSignedWide = true;
+
+// Sums of two products, in 16 bits. vpmaddubsw saturates at 32767: two products of 128 * 127 fit, so wide codes are taken as
+// magnitude times sign.
+template <int Max>
+VERB B two_products(B w, B x) {
+    if constexpr (Max == 63) return {_mm256_maddubs_epi16(w.a, x.a), _mm256_maddubs_epi16(w.b, x.b)};
+    const B code = flip_signs(w);
+    return {_mm256_maddubs_epi16(_mm256_abs_epi8(code.a), _mm256_sign_epi8(x.a, code.a)),
+            _mm256_maddubs_epi16(_mm256_abs_epi8(code.b), _mm256_sign_epi8(x.b, code.b))};
 }
 template <int Max>
-VERB I dot(I acc, B w, B x) {
-    const __m256i one = _mm256_set1_epi16(1);
-    if constexpr (Max <= 129) return {dot_narrow(acc.a, w.a, x.a, one), dot_narrow(acc.b, w.b, x.b, one)};
-    return {dot_wide(acc.a, w.a, x.a), dot_wide(acc.b, w.b, x.b)};
-}
+VERB I dot(I acc, B w, B x) { return dot_pairs(acc, two_products<Max>(w, x), {_mm256_set1_epi16(1), _mm256_set1_epi16(1)}); }
 template <int Max>
-VERB I dot_scaled(I acc, B w, B x, B scales) {
-    if constexpr (Max <= 129) return {dot_narrow(acc.a, w.a, x.a, scales.a), dot_narrow(acc.b, w.b, x.b, scales.b)};
-    const I v = dot<Max>(zero_i(), w, x);
-    return {_mm256_add_epi32(acc.a, _mm256_mullo_epi32(v.a, _mm256_srai_epi32(scales.a, 16))),
-            _mm256_add_epi32(acc.b, _mm256_mullo_epi32(v.b, _mm256_srai_epi32(scales.b, 16)))};
-}
+VERB I dot_scaled(I acc, B w, B x, B scales) { return dot_pairs(acc, two_products<Max>(w, x), scales); }
 
 VERB __m256i eight_sums(__m256i a, __m256i b, __m256i c, __m256i d, __m256i e, __m256i f, __m256i g, __m256i h) {
     const __m256i abcd = _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d));
@@ -171,9 +169,58 @@ VERB void transpose(const void* in, int64_t stride, void* out) {
         transpose_eight(rows + 32 * half + 8 * stride, stride, columns + 512 * half + 32);
     }
 }
-VERB void look_up(uint8_t* codes, int n, const uint8_t* table) {
-    const __m256i values = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)));
-    for (int i = 0; i < n; i += 32) _mm256_storeu_si256(wide(codes + i), _mm256_shuffle_epi8(values, _mm256_loadu_si256(wide(codes + i))));
+
+// Codes of 64 weights from the bytes of a block.
+VERB __m256i thirty_two_fields(__m256i v, int shift, int mask) {
+    return _mm256_and_si256(_mm256_srli_epi16(v, shift), _mm256_set1_epi8(static_cast<char>(mask)));
+}
+VERB B fields(const uint8_t* p, int low, int high, int mask) {
+    const __m256i v = _mm256_loadu_si256(wide(p));
+    return {thirty_two_fields(v, low, mask), thirty_two_fields(v, high, mask)};
+}
+VERB B nibbles_64(const uint8_t* p, int shift) {
+    return {thirty_two_fields(_mm256_loadu_si256(wide(p)), shift, 15), thirty_two_fields(_mm256_loadu_si256(wide(p + 32)), shift, 15)};
+}
+VERB __m256i thirty_two_nibbles(const uint8_t* p) {
+    const __m128i v = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
+    return _mm256_and_si256(_mm256_inserti128_si256(_mm256_castsi128_si256(v), _mm_srli_epi16(v, 4), 1), _mm256_set1_epi8(15));
+}
+VERB B nibbles_16(const uint8_t* p, const uint8_t* q) { return {thirty_two_nibbles(p), thirty_two_nibbles(q)}; }
+VERB B load_halves(const uint8_t* p, const uint8_t* q) { return {_mm256_loadu_si256(wide(p)), _mm256_loadu_si256(wide(q))}; }
+VERB __m256i thirty_two_bits(const uint8_t* p) {  // byte i / 8 of the word to lane i, its bit i % 8 singled out
+    int32_t word;
+    memcpy(&word, p, 4);
+    const __m256i bytes = _mm256_set_epi64x(0x0303030303030303, 0x0202020202020202, 0x0101010101010101, 0);
+    const __m256i bits = _mm256_set1_epi64x(static_cast<int64_t>(0x8040201008040201));
+    const __m256i chosen = _mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32(word), bytes), bits);
+    return _mm256_and_si256(_mm256_cmpeq_epi8(chosen, bits), _mm256_set1_epi8(16));
+}
+VERB B fifth_bits(const uint8_t* p, const uint8_t* q) { return {thirty_two_bits(p), thirty_two_bits(q)}; }
+VERB B or_bytes(B x, B y) { return {_mm256_or_si256(x.a, y.a), _mm256_or_si256(x.b, y.b)}; }
+VERB B times_power(B x, int n) { return {_mm256_slli_epi16(x.a, n), _mm256_slli_epi16(x.b, n)}; }
+VERB B look_up(B codes, const uint8_t* table) {
+    const __m256i values = _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(table)));
+    return {_mm256_shuffle_epi8(values, codes.a), _mm256_shuffle_epi8(values, codes.b)};
+}
+VERB void store_codes(uint8_t* p, B x) {
+    _mm256_storeu_si256(wide(p), x.a);
+    _mm256_storeu_si256(wide(p + 32), x.b);
+}
+VERB void store_first_codes(uint8_t* p, B x) { _mm256_storeu_si256(wide(p), x.a); }
+// Eight scales and eight minimums of 6 bits from 12 of 16 bytes, each written twice. In dwords: the first four scales, then the last
+// four (a low nibble of bytes 8-11 and the top bits of the first), and the same of the minimums.
+VERB __m128i six_bit_bytes(const uint8_t* packed) {
+    const __m128i v = _mm_loadu_si128(reinterpret_cast<const __m128i*>(packed));
+    const __m128i order = _mm_set_epi32(0x0b0a0908, 0x07060504, 0x0b0a0908, 0x03020100);
+    const __m128i top_order = _mm_set_epi32(0x07060504, -1, 0x03020100, -1);
+    const __m128i low = _mm_srlv_epi32(_mm_shuffle_epi8(v, order), _mm_set_epi32(4, 0, 0, 0));
+    const __m128i top = _mm_and_si128(_mm_srli_epi32(_mm_shuffle_epi8(v, top_order), 2), _mm_set1_epi8(0x30));
+    return _mm_or_si128(_mm_and_si128(low, _mm_set_epi32(0x0f0f0f0f, 0x3f3f3f3f, 0x0f0f0f0f, 0x3f3f3f3f)), top);
+}
+VERB void six_bit_scales(const uint8_t* packed, int16_t* out) {
+    const __m128i v = six_bit_bytes(packed);
+    _mm256_storeu_si256(wide(out), _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(v, v)));
+    _mm256_storeu_si256(wide(out + 16), _mm256_cvtepu8_epi16(_mm_unpackhi_epi8(v, v)));
 }
 
 }  // namespace camelid::CAMELID_ISA

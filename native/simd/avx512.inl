@@ -1,4 +1,4 @@
-// AVX-512 F, BW, DQ, VL: one register per value. With VNNI only `dot` and `dot_scaled` change, through the two macros at the top.
+// AVX-512 F, BW, DQ, VL: one register per value. With VNNI only the dots change.
 #include <immintrin.h>
 
 namespace camelid::CAMELID_ISA {
@@ -32,6 +32,7 @@ VERB F load_bf16(const uint16_t* p) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(raw), 16));
 }
 VERB F keep_first(F v, int n, F otherwise) { return _mm512_mask_blend_ps(first(n), otherwise, v); }
+VERB F join(F a, F b) { return _mm512_insertf32x8(a, _mm512_castps512_ps256(b), 1); }
 VERB F zero_below(F x, F limit, F v) { return _mm512_mask_mov_ps(v, _mm512_cmp_ps_mask(x, limit, _CMP_LT_OQ), _mm512_setzero_ps()); }
 VERB float half_to_float(uint16_t h) { return _cvtsh_ss(h); }
 VERB uint16_t float_to_half(float x) { return static_cast<uint16_t>(_cvtss_sh(x, _MM_FROUND_TO_NEAREST_INT)); }
@@ -78,6 +79,7 @@ VERB B spread(const int16_t* scales) {
                                           0x0302030203020302, 0x0302030203020302, 0x0100010001000100, 0x0100010001000100);
     return _mm512_shuffle_epi8(_mm512_set1_epi64(four), each);
 }
+VERB B flip_signs(B a) { return _mm512_xor_si512(a, _mm512_set1_epi8(-128)); }
 VERB I dot_pairs(I acc, B a, B b) { return _mm512_add_epi32(acc, _mm512_madd_epi16(a, b)); }
 VERB I dot_sixteen(const int16_t* a, const int16_t* b) {
     const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(a));
@@ -86,25 +88,35 @@ VERB I dot_sixteen(const int16_t* a, const int16_t* b) {
 }
 
 #if defined(__AVX512VNNI__)
+constexpr bool kSignedWide = false;
+
 template <int Max>
 VERB I dot(I acc, B w, B x) { return _mm512_dpbusd_epi32(acc, w, x); }
-#else
-// vpmaddubsw saturates at 32767: two products of 129 * 127 fit. Larger codes are widened to 16 bits, even and odd bytes apart.
-template <int Max>
-VERB I dot(I acc, B w, B x) {
-    if constexpr (Max <= 129) return _mm512_add_epi32(acc, _mm512_madd_epi16(_mm512_maddubs_epi16(w, x), _mm512_set1_epi16(1)));
-    const I even = _mm512_madd_epi16(_mm512_and_si512(w, _mm512_set1_epi16(0xff)), _mm512_srai_epi16(_mm512_slli_epi16(x, 8), 8));
-    const I odd = _mm512_madd_epi16(_mm512_srli_epi16(w, 8), _mm512_srai_epi16(x, 8));
-    return _mm512_add_epi32(acc, _mm512_add_epi32(even, odd));
-}
-#endif
 
 template <int Max>
 VERB I dot_scaled(I acc, B w, B x, B scales) {
-    if constexpr (Max <= 129) return dot_pairs(acc, _mm512_maddubs_epi16(w, x), scales);
+    if constexpr (Max == 63) return dot_pairs(acc, _mm512_maddubs_epi16(w, x), scales);
     const I scale = _mm512_srai_epi32(scales, 16);
     return _mm512_add_epi32(acc, _mm512_mullo_epi32(dot<Max>(_mm512_setzero_si512(), w, x), scale));
 }
+#else
+constexpr bool kSignedWide = true;
+
+// Sums of two products, in 16 bits. vpmaddubsw saturates at 32767: two products of 128 * 127 fit, so wide codes are taken as
+// magnitude times sign.
+template <int Max>
+VERB B two_products(B w, B x) {
+    if constexpr (Max == 63) return _mm512_maddubs_epi16(w, x);
+    const __m512i code = flip_signs(w);
+    return _mm512_maddubs_epi16(_mm512_abs_epi8(code), _mm512_mask_sub_epi8(x, _mm512_movepi8_mask(code), _mm512_setzero_si512(), x));
+}
+
+template <int Max>
+VERB I dot(I acc, B w, B x) { return dot_pairs(acc, two_products<Max>(w, x), _mm512_set1_epi16(1)); }
+
+template <int Max>
+VERB I dot_scaled(I acc, B w, B x, B scales) { return dot_pairs(acc, two_products<Max>(w, x), scales); }
+#endif
 
 VERB I add_low_high(I a, I b) { return _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b)); }
 VERB I add_low_high_64(I a, I b) { return _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b)); }
@@ -142,12 +154,53 @@ VERB void transpose(const void* in, int64_t stride, void* out) {
         _mm512_storeu_si512(columns + 64 * (12 + j), _mm512_shuffle_i32x4(b, d, 0xdd));
     }
 }
-VERB void look_up(uint8_t* codes, int n, const uint8_t* table) {
-    const __m256i values = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(table)));
-    for (int i = 0; i < n; i += 32) {
-        __m256i* at = reinterpret_cast<__m256i*>(codes + i);
-        _mm256_storeu_si256(at, _mm256_shuffle_epi8(values, _mm256_loadu_si256(at)));
-    }
+
+// Codes of 64 weights from the bytes of a block.
+VERB B fields(const uint8_t* p, int low, int high, int mask) {
+    const __m512i shifts = _mm512_inserti64x4(_mm512_set1_epi16(static_cast<short>(low)), _mm256_set1_epi16(static_cast<short>(high)), 1);
+    const __m512i twice = _mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+    return _mm512_and_si512(_mm512_srlv_epi16(twice, shifts), _mm512_set1_epi8(static_cast<char>(mask)));
+}
+VERB B nibbles_64(const uint8_t* p, int shift) {
+    return _mm512_and_si512(_mm512_srli_epi16(_mm512_loadu_si512(p), static_cast<unsigned>(shift)), _mm512_set1_epi8(15));
+}
+VERB B nibbles_16(const uint8_t* p, const uint8_t* q) {
+    const __m256i one = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+    const __m256i two = _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(q)));
+    const __m512i shifts = _mm512_set_epi64(0x0004000400040004, 0x0004000400040004, 0, 0, 0x0004000400040004, 0x0004000400040004, 0, 0);
+    return _mm512_and_si512(_mm512_srlv_epi16(_mm512_inserti64x4(_mm512_castsi256_si512(one), two, 1), shifts), _mm512_set1_epi8(15));
+}
+VERB B load_halves(const uint8_t* p, const uint8_t* q) {
+    const __m512i one = _mm512_castsi256_si512(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+    return _mm512_inserti64x4(one, _mm256_loadu_si256(reinterpret_cast<const __m256i*>(q)), 1);
+}
+VERB B fifth_bits(const uint8_t* p, const uint8_t* q) {
+    uint32_t one, two;
+    memcpy(&one, p, 4);
+    memcpy(&two, q, 4);
+    return _mm512_maskz_set1_epi8(one | static_cast<uint64_t>(two) << 32, 16);
+}
+VERB B or_bytes(B a, B b) { return _mm512_or_si512(a, b); }
+VERB B times_power(B a, int n) { return _mm512_slli_epi16(a, static_cast<unsigned>(n)); }
+VERB B look_up(B codes, const uint8_t* table) {
+    return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_load_si128(reinterpret_cast<const __m128i*>(table))), codes);
+}
+VERB void store_codes(uint8_t* p, B a) { _mm512_storeu_si512(p, a); }
+VERB void store_first_codes(uint8_t* p, B a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_castsi512_si256(a)); }
+// Eight scales and eight minimums of 6 bits from 12 of 16 bytes, each written twice. In dwords: the first four scales, then the last
+// four (a low nibble of bytes 8-11 and the top bits of the first), and the same of the minimums.
+VERB __m128i six_bit_bytes(const uint8_t* packed) {
+    const __m128i v = _mm_loadu_si128(reinterpret_cast<const __m128i*>(packed));
+    const __m128i order = _mm_set_epi32(0x0b0a0908, 0x07060504, 0x0b0a0908, 0x03020100);
+    const __m128i top_order = _mm_set_epi32(0x07060504, -1, 0x03020100, -1);
+    const __m128i low = _mm_srlv_epi32(_mm_shuffle_epi8(v, order), _mm_set_epi32(4, 0, 0, 0));
+    const __m128i top = _mm_and_si128(_mm_srli_epi32(_mm_shuffle_epi8(v, top_order), 2), _mm_set1_epi8(0x30));
+    return _mm_or_si128(_mm_and_si128(low, _mm_set_epi32(0x0f0f0f0f, 0x3f3f3f3f, 0x0f0f0f0f, 0x3f3f3f3f)), top);
+}
+VERB void six_bit_scales(const uint8_t* packed, int16_t* out) {
+    const __m128i v = six_bit_bytes(packed);
+    const __m256i twice = _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_unpacklo_epi8(v, v)), _mm_unpackhi_epi8(v, v), 1);
+    _mm512_storeu_si512(out, _mm512_cvtepu8_epi16(twice));
 }
 
 }  // namespace camelid::CAMELID_ISA

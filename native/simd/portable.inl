@@ -32,6 +32,7 @@ VERB F minimum(F a, F b) { EACH a.v[i] = a.v[i] < b.v[i] ? a.v[i] : b.v[i]; retu
 VERB F maximum(F a, F b) { EACH a.v[i] = a.v[i] > b.v[i] ? a.v[i] : b.v[i]; return a; }
 VERB F keep_first(F v, int n, F otherwise) { EACH if (i >= n) v.v[i] = otherwise.v[i]; return v; }
 
+VERB F join(F a, F b) { for (int i = 0; i < 8; ++i) a.v[8 + i] = b.v[i]; return a; }
 VERB F zero_below(F x, F limit, F v) { EACH if (x.v[i] < limit.v[i]) v.v[i] = 0.0f; return v; }
 VERB float half_to_float(uint16_t h) {
     const uint32_t sign = static_cast<uint32_t>(h & 0x8000) << 16, exponent = (h >> 10) & 31, mantissa = h & 1023;
@@ -100,6 +101,8 @@ VERB I dot_sixteen(const int16_t* a, const int16_t* b) {
     for (int i = 0; i < 8; ++i) r.v[i] = a[2 * i] * b[2 * i] + a[2 * i + 1] * b[2 * i + 1];
     return r;
 }
+constexpr bool kSignedWide = false;
+
 template <int Max>
 VERB I dot(I acc, const B& w, const B& x) {
     EACH for (int j = 0; j < 4; ++j) acc.v[i] += w.v[4 * i + j] * static_cast<int8_t>(x.v[4 * i + j]);
@@ -128,6 +131,44 @@ VERB void transpose(const void* in, int64_t stride, void* out) {
         for (int column = 0; column < 16; ++column)
             memcpy(static_cast<char*>(out) + 64 * column + 4 * row, static_cast<const char*>(in) + row * stride + 4 * column, 4);
 }
-VERB void look_up(uint8_t* codes, int n, const uint8_t* table) { for (int i = 0; i < n; ++i) codes[i] = table[codes[i]]; }
+
+#define EACH_BYTE for (int i = 0; i < 64; ++i)
+
+VERB B fields(const uint8_t* p, int low, int high, int mask) {
+    B r;
+    for (int i = 0; i < 32; ++i) r.v[i] = static_cast<uint8_t>((p[i] >> low) & mask);
+    for (int i = 0; i < 32; ++i) r.v[32 + i] = static_cast<uint8_t>((p[i] >> high) & mask);
+    return r;
+}
+VERB B nibbles_64(const uint8_t* p, int shift) { B r; EACH_BYTE r.v[i] = (p[i] >> shift) & 15; return r; }
+VERB B nibbles_16(const uint8_t* p, const uint8_t* q) {
+    B r;
+    EACH r.v[i] = p[i] & 15;
+    EACH r.v[16 + i] = p[i] >> 4;
+    EACH r.v[32 + i] = q[i] & 15;
+    EACH r.v[48 + i] = q[i] >> 4;
+    return r;
+}
+VERB B load_halves(const uint8_t* p, const uint8_t* q) { B r; memcpy(r.v, p, 32); memcpy(r.v + 32, q, 32); return r; }
+VERB B fifth_bits(const uint8_t* p, const uint8_t* q) {
+    B r;
+    for (int i = 0; i < 32; ++i) r.v[i] = ((p[i / 8] >> (i % 8)) & 1) << 4;
+    for (int i = 0; i < 32; ++i) r.v[32 + i] = ((q[i / 8] >> (i % 8)) & 1) << 4;
+    return r;
+}
+VERB B or_bytes(B a, const B& b) { EACH_BYTE a.v[i] |= b.v[i]; return a; }
+VERB B flip_signs(B a) { EACH_BYTE a.v[i] ^= 0x80; return a; }
+VERB B times_power(B a, int n) { EACH_BYTE a.v[i] = static_cast<uint8_t>(a.v[i] << n); return a; }
+VERB B look_up(B a, const uint8_t* table) { EACH_BYTE a.v[i] = table[a.v[i]]; return a; }
+VERB void store_codes(uint8_t* p, const B& a) { memcpy(p, a.v, 64); }
+VERB void store_first_codes(uint8_t* p, const B& a) { memcpy(p, a.v, 32); }
+VERB void six_bit_scales(const uint8_t* packed, int16_t* out) {
+    for (int i = 0; i < 4; ++i)
+        for (int j = 0; j < 2; ++j) {  // scales, then minimums
+            const int first = packed[4 * j + i], last = (packed[8 + i] >> (4 * j)) & 15;
+            out[16 * j + 2 * i] = out[16 * j + 2 * i + 1] = static_cast<int16_t>(first & 63);
+            out[16 * j + 8 + 2 * i] = out[16 * j + 9 + 2 * i] = static_cast<int16_t>(last | (first >> 6 << 4));
+        }
+}
 
 }  // namespace camelid::CAMELID_ISA
