@@ -47,6 +47,7 @@ class Console:
             "/show": self.show,
             "/reset": self.reset,
             "/help": self.help,
+            "/?": self.help,
             "/bye": self.bye,
             "/exit": self.bye,
         }
