@@ -56,6 +56,7 @@ class ModelSettings:
     max_sequences: int = 16
     max_waiting: int = 256
     prefill_chunk: int = 256
+    max_guessed: int = 6
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,14 @@ def parse_count(text: str) -> int:
     value = int(text)
     if value < 1:
         raise ValueError("must be at least 1")
+    return value
+
+
+def parse_guesses(text: str) -> int:
+    """Parse a number of guessed tokens; 0 is none."""
+    value = int(text)
+    if not 0 <= value <= 15:
+        raise ValueError("must be 0–15")
     return value
 
 
@@ -226,6 +235,15 @@ SETTINGS: tuple[Setting, ...] = (
         parse_count,
         _DEFAULT_MODEL.prefill_chunk,
         "Most tokens computed in one step. Smaller keeps running answers smoother while a long prompt is read.",
+        "N",
+    ),
+    Setting(
+        "max_guessed",
+        ("CAMELID_MAX_GUESSED",),
+        parse_guesses,
+        _DEFAULT_MODEL.max_guessed,
+        "Most tokens of an answer that are guessed in one step, from what followed the same words before (prompt lookup "
+        "decoding); 0 for none. Answers are the same with and without.",
         "N",
     ),
     Setting(

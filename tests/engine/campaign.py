@@ -69,6 +69,7 @@ class Campaign:
             max_batch_tokens=int(self.random.choice([1, 7, 13, 32, 64, 256])),
             max_sequences=int(self.random.integers(1, 13)),
             max_waiting=int(self.random.integers(0, 9)),
+            max_guessed=int(self.random.choice([0, 1, 6])),
         )
         self.backend = FakeBackend(num_pages, VOCABULARY)
         self.engine = Engine(FakeModel(), self.backend, self.settings)
@@ -115,7 +116,14 @@ class Campaign:
         assert self.open == {}
         stats = self.engine.stats()
         assert stats["pages_held"] == 0
-        for name in ("preemptions", "reused_tokens", "generated_tokens", "computed_tokens"):
+        for name in (
+            "preemptions",
+            "reused_tokens",
+            "generated_tokens",
+            "computed_tokens",
+            "guessed_tokens",
+            "right_guesses",
+        ):
             self.counts[name] += int(stats[name])
 
     def take(self, token: Token) -> None:
@@ -211,9 +219,16 @@ class Campaign:
             presence_penalty=float(random.choice([0.0, 0.0, 0.5])),
             frequency_penalty=float(random.choice([0.0, 0.0, 0.3])),
             penalty_window=[None, 7][int(random.integers(2))],
-            logit_bias={int(random.integers(VOCABULARY)): 2.0} if random.random() < 0.2 else {},
+            logit_bias=self.bias(),
             seed=int(random.integers(2**63)),
         )
+
+    def bias(self) -> dict[int, float]:
+        """Return none, a slight one, or one that leaves one or two tokens: those come again, and can be guessed."""
+        roll = self.random.random()
+        if roll < 0.2:
+            return {int(self.random.integers(VOCABULARY)): 2.0}
+        return {int(token): 60.0 for token in self.random.choice(VOCABULARY, 1 + (roll < 0.4))} if roll < 0.5 else {}
 
 
 def main() -> None:

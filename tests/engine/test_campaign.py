@@ -4,8 +4,9 @@ import pytest
 from tests.engine.campaign import Campaign
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [2, 3, 4])
 def test_a_random_life_gives_every_token_of_the_oracle_and_loses_no_page(seed):
     campaign = Campaign(seed)
     campaign.run(500)
     assert campaign.counts["generated_tokens"] > 500
+    assert campaign.counts["right_guesses"] > 0

@@ -427,5 +427,7 @@ def test_stats_name_levels_and_counts():
         "computed_tokens": 64 + 2 + 1,
         "generated_tokens": 4,
         "reused_tokens": 63,
+        "guessed_tokens": 0,
+        "right_guesses": 0,
         "preemptions": 0,
     }

@@ -81,6 +81,8 @@ def requests() -> list[GenerateRequest]:
 
 REQUESTS = requests()
 FORKED = replace(REQUESTS[5], id="forked", sampling=Sampling(seed=9), num_choices=3)
+# Two tokens that come again and again, in no order: guesses are right now and then.
+ECHOING = replace(REQUESTS[5], id="echoing", sampling=Sampling(seed=8, logit_bias={5: 60.0, 6: 60.0}), max_tokens=60)
 GROWING = [replace(REQUESTS[n], id=f"growing{n}", end_ids=frozenset(), max_tokens=40) for n in (2, 12, 14)]
 
 
@@ -113,7 +115,7 @@ def place(request: pytest.FixtureRequest, tiny_file: Path, baselines: dict[str, 
 
         found = Place(request.param, 48, open_fake, {}) if kind == "fake" else Place(request.param, 512, open_cpu, {})
         if kind not in baselines:
-            alone = (run_to_end(found.engine(), [each]) for each in (*REQUESTS, FORKED, *GROWING))
+            alone = (run_to_end(found.engine(), [each]) for each in (*REQUESTS, FORKED, ECHOING, *GROWING))
             baselines[kind] = {key: tokens for answers in alone for key, tokens in answers.items()}
         found.baseline = baselines[kind]
         yield found
@@ -187,6 +189,17 @@ def test_resumed_in_the_middle_of_several_choices_on_another_engine(place):
     resumed = replace(FORKED, answers=answers, finished=frozenset({1}))
     found = without_cache(run_to_end(place.engine(), [resumed]))
     assert found == {("forked", 0): whole[0][2:], ("forked", 2): whole[2][4:]}
+
+
+@pytest.mark.parametrize("most", [1, 6])
+def test_with_guessed_tokens(place, most):
+    engine = place.engine(max_guessed=most)
+    expect(place, run_to_end(engine, [ECHOING]), [ECHOING])
+    stats = engine.stats()
+    assert 0 < stats["right_guesses"] < stats["guessed_tokens"]
+    assert stats["steps"] < ECHOING.max_tokens
+    asked = [FORKED, ECHOING, *GROWING]
+    expect(place, run_to_end(place.engine(max_guessed=most, num_pages=9), asked), asked)
 
 
 def test_after_a_failed_step(place):

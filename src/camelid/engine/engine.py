@@ -58,7 +58,10 @@ class Engine:
         self._check_load()
         choices = [choice for choice in range(request.num_choices) if choice not in request.finished]
         arrival = next(self._arrivals)
-        sequences = [Sequence(request, choice, arrival, self.settings.context_length) for choice in choices]
+        sequences = [
+            Sequence(request, choice, arrival, self.settings.context_length, self.settings.max_guessed)
+            for choice in choices
+        ]
         self._requests[request.id] = sequences
         self._scheduler.add(sequences)
 
@@ -93,7 +96,7 @@ class Engine:
         Levels: sequences_running, sequences_waiting, pages (all), pages_held (by sequences), pages_cached (held by
         none, but their content can still be found), last_step_seconds. Counts since the engine was made: steps,
         computed_tokens (that went through the model), generated_tokens, reused_tokens (that the prefix cache spared),
-        preemptions.
+        guessed_tokens (by prompt lookup) and right_guesses (of them), preemptions.
         """
         scheduler = self._scheduler
         return {
@@ -105,6 +108,8 @@ class Engine:
             "last_step_seconds": self._last_step_s,
             **self._counts,
             "reused_tokens": scheduler.num_reused_tokens,
+            "guessed_tokens": scheduler.num_guessed_tokens,
+            "right_guesses": scheduler.num_right_guesses,
             "preemptions": scheduler.num_preemptions,
         }
 
@@ -124,7 +129,7 @@ class Engine:
             if token.finish is not None:
                 self._rate.note(now_s)
                 self._forget(token.request_id, token.choice)
-        computed = sum(chunk.num_tokens for chunk in plan.chunks)
+        computed = sum(chunk.num_rows for chunk in plan.chunks)
         self._counts.update(steps=1, computed_tokens=computed, generated_tokens=len(tokens))
         self._last_step_s = now_s - started_s
 

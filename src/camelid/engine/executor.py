@@ -8,10 +8,11 @@ from __future__ import annotations
 from itertools import accumulate
 
 import numpy as np
+from numpy.typing import NDArray
 
 from camelid.backends.base import Backend, Batch, Drawn, Forward
 
-from .plan import Plan
+from .plan import Chunk, Plan
 
 
 class Executor:
@@ -27,25 +28,29 @@ class Executor:
         Raises BrokenLogits, whose rows count `plan.drawing`, and whatever the backend raises.
         """
         logits = self._backend.run(self._model, to_batch(plan))
-        draws = [sequence.draw() for sequence in plan.drawing]
+        draws = [chunk.sequence.draw(chunk.guess[:n]) for chunk in plan.chunks for n in range(chunk.num_draws)]
         return self._backend.sample(logits, draws) if draws else []
 
 
 def to_batch(plan: Plan) -> Batch:
     """Return the arrays of a plan that has at least one chunk."""
     chunks = plan.chunks
-    ends = list(accumulate(chunk.num_tokens for chunk in chunks))
+    ends = list(accumulate(chunk.num_rows for chunk in chunks))
     page_table = np.zeros((len(chunks), max(len(chunk.sequence.pages) for chunk in chunks)), np.int32)
     for row, chunk in zip(page_table, chunks, strict=True):
         row[: len(chunk.sequence.pages)] = chunk.sequence.pages
-    stops = [chunk.start + chunk.num_tokens for chunk in chunks]
     return Batch(
-        ids=np.concatenate(
-            [np.asarray(c.sequence.ids[c.start : s], np.int32) for c, s in zip(chunks, stops, strict=True)]
-        ),
-        positions=np.concatenate([np.arange(c.start, s, dtype=np.int32) for c, s in zip(chunks, stops, strict=True)]),
+        ids=np.concatenate([_ids(chunk) for chunk in chunks]),
+        positions=np.concatenate([np.arange(c.start, c.start + c.num_rows, dtype=np.int32) for c in chunks]),
         row_starts=np.array([0, *ends], np.int32),
         page_table=page_table,
-        wanted=np.array([end - 1 for chunk, end in zip(chunks, ends, strict=True) if chunk.draws], np.int32),
+        wanted=np.concatenate(
+            [np.arange(end - c.num_draws, end, dtype=np.int32) for c, end in zip(chunks, ends, strict=True)]
+        ),
         page_copies=np.array(plan.page_copies, np.int32).reshape(-1, 2),
     )
+
+
+def _ids(chunk: Chunk) -> NDArray[np.int32]:
+    own = chunk.sequence.ids[chunk.start : chunk.start + chunk.num_tokens]
+    return np.array([*own, *chunk.guess], np.int32)

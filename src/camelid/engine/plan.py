@@ -15,6 +15,17 @@ class Chunk:
     start: int  # position of the first token to compute; what comes before it lies in the sequence's pages
     num_tokens: int  # how many, at least 1; the sequence has pages for all of them
     draws: bool  # whether the last of them is the sequence's last, so that the next token can be drawn
+    guess: tuple[int, ...] = ()  # tokens that may follow: computed too, so that the ones behind can be drawn at once
+
+    @property
+    def num_rows(self) -> int:
+        """Tokens that the model computes."""
+        return self.num_tokens + len(self.guess)
+
+    @property
+    def num_draws(self) -> int:
+        """Tokens that are drawn: one, and one behind each guessed token."""
+        return 1 + len(self.guess) if self.draws else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,5 +37,5 @@ class Plan:
 
     @property
     def drawing(self) -> list[Sequence]:
-        """The sequences that get a token, in the order of the wanted rows."""
-        return [chunk.sequence for chunk in self.chunks if chunk.draws]
+        """The sequence of each wanted row, in their order."""
+        return [chunk.sequence for chunk in self.chunks for _ in range(chunk.num_draws)]

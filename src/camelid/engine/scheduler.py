@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Sequence as Ordered
+from itertools import islice
 
 from camelid.backends.base import PAGE_TOKENS, Drawn
 
@@ -24,6 +25,7 @@ from .request import Token
 from .sequence import Sequence, pages_for
 from .settings import EngineSettings
 
+MOST_DRAWS = 16  # of one step where tokens are guessed: beyond, a row costs what it saves
 MAX_PREEMPTIONS = 3  # of one sequence; each may cost it a whole prompt computed again
 
 
@@ -36,6 +38,7 @@ class Scheduler:
         self.running: list[Sequence] = []  # the oldest first
         self.num_preemptions = 0
         self.num_reused_tokens = 0  # that the prefix cache spared
+        self.num_guessed_tokens = self.num_right_guesses = 0
         self._settings = settings
 
     @property
@@ -70,17 +73,18 @@ class Scheduler:
         decodes = [sequence for sequence in self.running if sequence.num_left == 1]
         prompts = [sequence for sequence in self.running if sequence.num_left > 1]
         draft = _Draft(max(self._settings.max_batch_tokens - len(decodes), 1))
+        most_guessed = min(MOST_DRAWS // len(decodes) - 1, draft.budget // len(decodes)) if decodes else 0
         for sequence in decodes:
-            self._decode(sequence, draft)
+            self._decode(sequence, draft, most_guessed)
         for sequence in prompts:
             self._continue_prompt(sequence, draft)
         if not draft.preempted:  # else a newcomer might be thrown out again at once
             self._admit(draft)
         return draft.plan()
 
-    def _decode(self, sequence: Sequence, draft: _Draft) -> None:
+    def _decode(self, sequence: Sequence, draft: _Draft, most_guessed: int) -> None:
         if sequence not in draft.preempted and self._make_room(sequence, 1, draft):
-            draft.add(sequence, 1)
+            draft.add(sequence, 1, sequence.guess(most_guessed))
 
     def _continue_prompt(self, sequence: Sequence, draft: _Draft) -> None:
         if draft.budget == 0 or sequence in draft.preempted:
@@ -161,18 +165,39 @@ class Scheduler:
     def commit(self, plan: Plan, drawn: Ordered[Drawn]) -> list[Token]:
         """Take in what the step computed: full pages can be found, sequences have their tokens, finished ones leave."""
         for chunk in plan.chunks:
-            self._advance(chunk)
-        return [self._append(sequence, token) for sequence, token in zip(plan.drawing, drawn, strict=True)]
+            self._settle_copy(chunk.sequence)
+            self._advance(chunk.sequence, chunk.num_tokens)
+            self._release_followers(chunk.sequence)
+        rows = iter(drawn)
+        drawing = [chunk for chunk in plan.chunks if chunk.draws]
+        return [token for chunk in drawing for token in self._take(chunk, list(islice(rows, chunk.num_draws)))]
 
-    def _advance(self, chunk: Chunk) -> None:
-        sequence = chunk.sequence
+    def _settle_copy(self, sequence: Sequence) -> None:
         if sequence.page_copy is not None:
             self.pool.give_back(sequence.page_copy[:1])
             sequence.page_copy = None
-        sequence.num_computed = chunk.start + chunk.num_tokens
-        for index in range(chunk.start // PAGE_TOKENS, sequence.num_computed // PAGE_TOKENS):
+
+    def _advance(self, sequence: Sequence, num_tokens: int) -> None:
+        """Count the next tokens as computed; pages that are full now can be found."""
+        first = sequence.num_computed // PAGE_TOKENS
+        sequence.num_computed += num_tokens
+        for index in range(first, sequence.num_computed // PAGE_TOKENS):
             self.pool.register(sequence.pages[index], sequence.digest(index))
-        self._release_followers(sequence)
+
+    def _take(self, chunk: Chunk, drawn: Ordered[Drawn]) -> list[Token]:
+        """Append what was drawn, up to and with the first token that was not the guessed one."""
+        sequence = chunk.sequence
+        tokens = [self._append(sequence, drawn[0])]
+        for guess, previous, following in zip(chunk.guess, drawn, drawn[1:], strict=False):
+            if tokens[-1].finish is not None or guess != previous.id:
+                break
+            self._advance(sequence, 1)  # its keys and values lie where they belong
+            tokens.append(self._append(sequence, following))
+        if chunk.guess:
+            sequence.learn(len(chunk.guess), len(tokens) - 1)
+            self.num_guessed_tokens += len(chunk.guess)
+            self.num_right_guesses += len(tokens) - 1
+        return tokens
 
     def _append(self, sequence: Sequence, drawn: Drawn) -> Token:
         index = sequence.num_tokens - len(sequence.prompt)
@@ -221,10 +246,11 @@ class _Draft:
         self.preempted: set[Sequence] = set()
         self._chunks: dict[Sequence, Chunk] = {}
 
-    def add(self, sequence: Sequence, num_tokens: int) -> None:
+    def add(self, sequence: Sequence, num_tokens: int, guess: tuple[int, ...] = ()) -> None:
         start = sequence.num_computed
         draws = start + num_tokens == sequence.num_tokens
-        self._chunks[sequence] = Chunk(sequence, start, num_tokens, draws)
+        self._chunks[sequence] = Chunk(sequence, start, num_tokens, draws, guess)
+        self.budget -= len(guess)
 
     def add_prompt(self, sequence: Sequence, num_tokens: int) -> None:
         self.add(sequence, num_tokens)

@@ -10,6 +10,7 @@ from array import array
 from camelid.backends.base import PAGE_TOKENS, Draw
 from camelid.types import FinishReason
 
+from .lookup import Guesser
 from .pages import ROOT, chain_digest
 from .request import GenerateRequest
 
@@ -26,7 +27,9 @@ class Sequence:
     Prompt, chunk, next token and recomputing after a preemption are all the same case of it.
     """
 
-    def __init__(self, request: GenerateRequest, choice: int, arrival: int, context_length: int) -> None:
+    def __init__(
+        self, request: GenerateRequest, choice: int, arrival: int, context_length: int, most_guessed: int = 0
+    ) -> None:
         self.request = request
         self.choice = choice
         self.age = (arrival, choice)  # the order of all that is fair: less is older
@@ -42,6 +45,7 @@ class Sequence:
         self.cached_tokens = 0  # prompt tokens that the cache spared; reported with the next token
         self.num_preemptions = 0
         self._digests: list[bytes] = []
+        self._guesser = Guesser(most_guessed) if most_guessed else None
 
     @property
     def num_tokens(self) -> int:
@@ -71,14 +75,28 @@ class Sequence:
             self._digests.append(chain_digest(parent, self.ids[start : start + PAGE_TOKENS].tobytes()))
         return self._digests[page]
 
-    def draw(self) -> Draw:
-        """Return what decides the next token."""
+    def guess(self, most: int) -> tuple[int, ...]:
+        """Return up to `most` tokens that may follow: no more than its pages hold and than the answer may have."""
+        if self._guesser is None:
+            return ()
+        num_free = len(self.pages) * PAGE_TOKENS - self.num_tokens
+        num_left = self.max_answer - (self.num_tokens - len(self.prompt)) - 1
+        return self._guesser.guess(self.ids, min(most, num_free, num_left))
+
+    def learn(self, num_guessed: int, num_right: int) -> None:
+        """Take in how the last guess went; what was drawn is appended."""
+        if self._guesser is not None:
+            self._guesser.learn(num_guessed, num_right, self.num_tokens)
+
+    def draw(self, guess: tuple[int, ...] = ()) -> Draw:
+        """Return what decides the next token, or the one behind the tokens `guess`."""
         request = self.request
         answer = self.ids[len(self.prompt) :]
+        answer.extend(guess)
         return Draw(
             sampling=request.sampling,
             choice=self.choice,
-            position=len(self.ids),
+            position=len(self.ids) + len(guess),
             prompt=self.prompt,
             answer=answer,
             banned=request.end_ids if len(answer) < request.min_tokens else frozenset(),

@@ -20,13 +20,15 @@ class EngineSettings:
     )
     max_sequences: int = 16  # that run at the same time
     max_waiting: int = 256  # that wait for a place; more are refused
+    max_guessed: int = 0  # tokens of one sequence that prompt lookup guesses in a step; 0 switches it off
 
     def __post_init__(self) -> None:
         for name in ("vocabulary_size", "context_length", "num_pages", "max_batch_tokens", "max_sequences"):
             if getattr(self, name) < 1:
                 raise InvalidSetting(f"{name} must be at least 1, got {getattr(self, name)}")
-        if self.max_waiting < 0:
-            raise InvalidSetting(f"max_waiting must be at least 0, got {self.max_waiting}")
+        for name in ("max_waiting", "max_guessed"):
+            if getattr(self, name) < 0:
+                raise InvalidSetting(f"{name} must be at least 0, got {getattr(self, name)}")
         if self.num_pages * PAGE_TOKENS < self.context_length:
             raise InvalidSetting(
                 f"the cache holds {self.num_pages * PAGE_TOKENS} tokens ({self.num_pages} pages), "

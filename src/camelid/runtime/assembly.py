@@ -42,5 +42,6 @@ def open_engine(load: Load, say: Callable[[str], None]) -> tuple[Engine, str]:
         max_batch_tokens=settings.prefill_chunk,
         max_sequences=settings.max_sequences,
         max_waiting=settings.max_waiting,
+        max_guessed=settings.max_guessed,
     )
     return Engine(model, backend, limits), backend.name
