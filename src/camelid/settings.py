@@ -242,8 +242,8 @@ SETTINGS: tuple[Setting, ...] = (
         ("CAMELID_MAX_GUESSED",),
         parse_guesses,
         _DEFAULT_MODEL.max_guessed,
-        "Most tokens of an answer that are guessed in one step, from what followed the same words before (prompt lookup "
-        "decoding); 0 for none. Answers are the same with and without.",
+        "Most tokens of an answer that are guessed in one step, from what followed the same words before (prompt "
+        "lookup decoding); 0 for none. Answers are the same with and without.",
         "N",
     ),
     Setting(

@@ -1,6 +1,7 @@
 """Guesses by prompt lookup: what is guessed, and when it is left alone."""
 
 from array import array
+from itertools import pairwise
 
 from camelid.engine.lookup import FIRST_PAUSE, LONGEST_PAUSE, Guesser
 
@@ -53,6 +54,6 @@ def test_wrong_guesses_come_ever_more_rarely():
         if guesser.guess(ids, 4):
             guesses_at.append(len(ids))
             guesser.learn(1, 0, len(ids))
-    pauses = [later - earlier for earlier, later in zip(guesses_at, guesses_at[1:], strict=False)]
+    pauses = [later - earlier for earlier, later in pairwise(guesses_at)]
     assert pauses[:4] == [FIRST_PAUSE, 2 * FIRST_PAUSE, 4 * FIRST_PAUSE, 8 * FIRST_PAUSE]
     assert max(pauses) == pauses[-1] == LONGEST_PAUSE

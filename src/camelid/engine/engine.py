@@ -16,6 +16,7 @@ from camelid.errors import BrokenLogits, InvalidRequest, Overloaded, RequestsFai
 
 from .admission import FinishRate, check_request
 from .executor import Executor
+from .pace import Pace
 from .plan import Plan
 from .request import GenerateRequest, Token
 from .scheduler import Scheduler
@@ -43,6 +44,7 @@ class Engine:
         self._requests: dict[str, list[Sequence]] = {}  # the sequences that are not finished
         self._arrivals = count()
         self._rate = FinishRate()
+        self._pace = Pace(settings.max_batch_tokens)
         self._clock_s = clock_s
         self._counts: Counter[str] = Counter(steps=0, computed_tokens=0, generated_tokens=0)
         self._last_step_s = 0.0
@@ -79,7 +81,7 @@ class Engine:
         error is the backend's own, unchanged; every request is as before.
         """
         started_s = self._clock_s()
-        plan = self._scheduler.plan()
+        plan = self._scheduler.plan(self._pace)
         if not plan.chunks:
             return []
         tokens = self._scheduler.commit(plan, self._run(plan))
@@ -132,6 +134,7 @@ class Engine:
         computed = sum(chunk.num_rows for chunk in plan.chunks)
         self._counts.update(steps=1, computed_tokens=computed, generated_tokens=len(tokens))
         self._last_step_s = now_s - started_s
+        self._pace.note(plan.num_prompt_tokens, self._last_step_s)
 
     def _check_load(self) -> None:
         """Raise Overloaded if as many sequences wait as may, beside those for which there is a place to run."""

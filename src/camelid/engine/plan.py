@@ -36,6 +36,16 @@ class Plan:
     page_copies: tuple[tuple[int, int], ...]  # from, to; made before anything is computed
 
     @property
+    def num_decodes(self) -> int:
+        """The sequences that run with their last token only."""
+        return sum(chunk.draws and chunk.num_tokens == 1 for chunk in self.chunks)
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        """The tokens of all others."""
+        return sum(chunk.num_tokens for chunk in self.chunks) - self.num_decodes
+
+    @property
     def drawing(self) -> list[Sequence]:
         """The sequence of each wanted row, in their order."""
         return [chunk.sequence for chunk in self.chunks for _ in range(chunk.num_draws)]

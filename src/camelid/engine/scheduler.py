@@ -1,7 +1,8 @@
 """Decides which tokens of which sequences run in the next step, and takes in what came of it.
 
 Continuous batching: every step runs one token of each sequence that is being written (decodes), then goes on with
-prompts that are begun, then starts new ones in the order of their arrival, within a budget of tokens. When pages run
+prompts that are begun, then starts new ones in the order of their arrival, within a budget of tokens that keeps
+running answers moving (pace.py). When pages run
 out, the youngest sequence gives its pages back and is computed again later. It sees counts and pages: no tensor, no
 backend, no text.
 
@@ -18,6 +19,7 @@ from itertools import islice
 
 from camelid.backends.base import PAGE_TOKENS, Drawn
 
+from .pace import Pace
 from .pages import PagePool
 from .plan import Chunk, Plan
 from .prefix import Prefix, attach, cached_pages, find_prefix
@@ -68,7 +70,7 @@ class Scheduler:
 
     # ── plan ──
 
-    def plan(self) -> Plan:
+    def plan(self, pace: Pace) -> Plan:
         """Choose what the next step computes, and take the pages that it needs."""
         decodes = [sequence for sequence in self.running if sequence.num_left == 1]
         prompts = [sequence for sequence in self.running if sequence.num_left > 1]
@@ -76,6 +78,7 @@ class Scheduler:
         most_guessed = min(MOST_DRAWS // len(decodes) - 1, draft.budget // len(decodes)) if decodes else 0
         for sequence in decodes:
             self._decode(sequence, draft, most_guessed)
+        draft.budget = min(draft.budget, pace.prompt_tokens(len(decodes)))
         for sequence in prompts:
             self._continue_prompt(sequence, draft)
         if not draft.preempted:  # else a newcomer might be thrown out again at once
