@@ -57,3 +57,8 @@ def test_wrong_guesses_come_ever_more_rarely():
     pauses = [later - earlier for earlier, later in pairwise(guesses_at)]
     assert pauses[:4] == [FIRST_PAUSE, 2 * FIRST_PAUSE, 4 * FIRST_PAUSE, 8 * FIRST_PAUSE]
     assert max(pauses) == pauses[-1] == LONGEST_PAUSE
+
+
+def test_what_repeats_itself_is_guessed_beyond_its_end():
+    assert Guesser(most=3).guess(array("i", [7, 7, 7, 7]), 3) == (7, 7, 7)
+    assert Guesser(most=3).guess(array("i", [1, 2, 1, 2, 1]), 3) == (2, 1, 2)

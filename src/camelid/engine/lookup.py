@@ -40,7 +40,10 @@ class Guesser:
             self._source = self._follows.get(tuple(ids[-NGRAM:]))
         if self._source is None:
             return ()
-        return tuple(ids[self._source : self._source + num_tokens])
+        guess = ids[self._source : self._source + num_tokens]
+        while len(guess) < num_tokens:  # the occurrence reaches up to the end: the text repeats itself
+            guess.append(guess[len(guess) - (len(ids) - self._source)])
+        return tuple(guess)
 
     def learn(self, num_guessed: int, num_right: int, num_tokens: int) -> None:
         """Take in how the last guess went; the sequence now has `num_tokens` tokens, all that were drawn included."""
