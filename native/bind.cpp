@@ -206,6 +206,7 @@ void attend(Processor& self, const Array<const float, 2>& q, const Array<const f
 }  // namespace
 
 NB_MODULE(_native, module) {
+    nb::set_leak_warnings(false);  // a program that ends on an error leaves objects behind; it has better things to print
     module.def("available_isas", available_isas);
     module.def("built_isas", built_isas);
     nb::class_<Weight>(module, "Weight").def(nb::init<Array<const uint8_t, 2>, int, int64_t>(), nb::arg("rows").noconvert(), "ggml_id"_a, "columns"_a);
@@ -217,6 +218,11 @@ NB_MODULE(_native, module) {
             return layers * checked_cache_shape(layers, 1, kv_heads, head_dim, is_half).page_bytes();
         }, "num_layers"_a, "num_kv_heads"_a, "head_dim"_a, "is_half"_a)
         .def("copy_pages", copy_pages, nb::arg("pairs").noconvert())
+        .def("view", [](Cache& self) {
+            const CacheShape& shape = self.shape();
+            const auto layers = static_cast<size_t>(shape.num_layers), pages = static_cast<size_t>(shape.num_pages);
+            return nb::ndarray<uint8_t, nb::numpy>(self.layer(0).data, {layers, pages, static_cast<size_t>(shape.page_bytes())});
+        }, nb::rv_policy::reference_internal)
         .def("poison", &Cache::poison);
     nb::class_<CheckedStep>(module, "Step")
         .def("__init__", make_step, nb::arg("positions").noconvert(), nb::arg("row_starts").noconvert(), nb::arg("page_table").noconvert(),

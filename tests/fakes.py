@@ -68,6 +68,14 @@ class FakeBackend:
         rows = [self._logits(sums[index], int(batch.ids[index])) for index in batch.wanted]
         return np.array(rows, np.float32).reshape(len(batch.wanted), self.vocabulary_size)
 
+    def read_page(self, page: int) -> NDArray[np.uint8]:
+        """Return a copy of a page."""
+        return self._cells[page].copy().view(np.uint8)
+
+    def write_page(self, page: int, content: NDArray[np.uint8]) -> None:
+        """Overwrite a page."""
+        self._cells[page] = content.view(np.uint64)
+
     def sample(self, logits: Array, draws: Sequence[Draw]) -> list[Drawn]:
         """Draw with the real host sampler."""
         return sample(logits, draws)

@@ -57,6 +57,8 @@ class ModelSettings:
     max_waiting: int = 256
     prefill_chunk: int = 256
     max_guessed: int = 6
+    prefix_cache: str | None = None
+    prefix_cache_size: int = 4 * 2**30
 
 
 @dataclass(frozen=True)
@@ -245,6 +247,23 @@ SETTINGS: tuple[Setting, ...] = (
         "Most tokens of an answer that are guessed in one step, from what followed the same words before (prompt "
         "lookup decoding); 0 for none. Answers are the same with and without.",
         "N",
+    ),
+    Setting(
+        "prefix_cache",
+        ("CAMELID_PREFIX_CACHE",),
+        str,
+        _DEFAULT_MODEL.prefix_cache,
+        "Folder in which computed prompts are kept, so that they need not be read again after a restart. They can be "
+        "told back into text, so guard it as you guard the prompts. Default: none are kept.",
+        "FOLDER",
+    ),
+    Setting(
+        "prefix_cache_size",
+        ("CAMELID_PREFIX_CACHE_SIZE",),
+        parse_bytes,
+        _DEFAULT_MODEL.prefix_cache_size,
+        "Most disk space for the computed prompts of one model; what was unused for longest goes first.",
+        "SIZE",
     ),
     Setting(
         "host",

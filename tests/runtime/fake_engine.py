@@ -60,6 +60,9 @@ class FakeEngine:
     def has_work(self) -> bool:
         return bool(self._sequences)
 
+    def close(self) -> None:
+        pass
+
     def stats(self) -> dict[str, float]:
         running = min(len(self._sequences), self._max_sequences)
         return {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -134,3 +135,15 @@ def test_a_closed_model_may_be_closed_again() -> None:
     model = camelid.load("cria", threads=1)
     model.close()
     model.close()
+
+
+def test_a_prompt_that_was_read_before_a_restart_need_not_be_read_again(tmp_path: Path) -> None:
+    prompt = "the quick brown fox jumps over the lazy dog and " * 12
+    with camelid.load("cria", prefix_cache=str(tmp_path)) as model:
+        first = model.complete(prompt, seed=3, max_tokens=12)
+    pages = sum(1 for _ in tmp_path.rglob("*.page"))
+    with camelid.load("cria", prefix_cache=str(tmp_path)) as model:
+        second = model.complete(prompt, seed=3, max_tokens=12)
+    assert second.text == first.text
+    assert first.usage.cached_tokens == 0
+    assert second.usage.cached_tokens == 32 * pages == (first.usage.prompt_tokens - 1) // 32 * 32

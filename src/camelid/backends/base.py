@@ -196,6 +196,12 @@ class Backend(Protocol):
     def run(self, model: Forward, batch: Batch) -> Array:
         """Copy the pages that `batch` names, run the forward pass, return the logits (W, V) as `sample` takes them."""
 
+    def read_page(self, page: int) -> NDArray[np.uint8]:
+        """Return a copy of what the page holds in all layers: (page_bytes,)."""
+
+    def write_page(self, page: int, content: NDArray[np.uint8]) -> None:
+        """Make the page hold what `read_page` gave, of this page or another one, in this process or another one."""
+
     def sample(self, logits: Array, draws: Sequence[Draw]) -> list[Drawn]:
         """Draw one token for each row of logits."""
 

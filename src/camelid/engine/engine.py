@@ -16,6 +16,7 @@ from camelid.errors import BrokenLogits, InvalidRequest, Overloaded, RequestsFai
 
 from .admission import FinishRate, check_request
 from .executor import Executor
+from .keeper import Keeper, NoStore, PageStore
 from .pace import Pace
 from .plan import Plan
 from .request import GenerateRequest, Token
@@ -37,9 +38,11 @@ class Engine:
         backend: Backend,
         settings: EngineSettings,
         clock_s: Callable[[], float] = time.monotonic,
+        store: PageStore | None = None,
     ) -> None:
         self.settings = settings
         self._scheduler = Scheduler(settings)
+        self._keeper = Keeper(backend, self._scheduler.pool, store or NoStore())
         self._executor = Executor(model, backend)
         self._requests: dict[str, list[Sequence]] = {}  # the sequences that are not finished
         self._arrivals = count()
@@ -81,10 +84,14 @@ class Engine:
         error is the backend's own, unchanged; every request is as before.
         """
         started_s = self._clock_s()
+        for sequence in self._scheduler.next_up:
+            self._keeper.fetch(sequence)
         plan = self._scheduler.plan(self._pace)
         if not plan.chunks:
             return []
-        tokens = self._scheduler.commit(plan, self._run(plan))
+        drawn = self._run(plan)
+        self._keeper.keep(plan.chunks)  # before sequences that are finished give their pages back
+        tokens = self._scheduler.commit(plan, drawn)
         self._finish_step(plan, tokens, started_s)
         return tokens
 
@@ -114,6 +121,10 @@ class Engine:
             "right_guesses": scheduler.num_right_guesses,
             "preemptions": scheduler.num_preemptions,
         }
+
+    def close(self) -> None:
+        """Let the store finish what it was given."""
+        self._keeper.close()
 
     def _run(self, plan: Plan) -> list[Drawn]:
         try:

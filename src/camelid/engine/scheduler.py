@@ -49,6 +49,11 @@ class Scheduler:
         hidden = sum(len(leader.followers) for leader in (*self.waiting, *self.running))
         return len(self.waiting) + hidden
 
+    @property
+    def next_up(self) -> list[Sequence]:
+        """The waiting sequences that may start in the next step, if there is room."""
+        return self.waiting[: max(self._settings.max_sequences - len(self.running), 0)]
+
     def add(self, sequences: Ordered[Sequence]) -> None:
         """Queue the choices of one request. The first one computes the prompt, the others fork from it."""
         leader, *leader.followers = sequences

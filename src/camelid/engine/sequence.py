@@ -44,6 +44,8 @@ class Sequence:
         self.is_follower = False
         self.cached_tokens = 0  # prompt tokens that the cache spared; reported with the next token
         self.num_preemptions = 0
+        self.is_fetched = False  # what a store has of it was read
+        self.num_kept_pages = 0  # of the prompt, that were offered to a store
         self._digests: list[bytes] = []
         self._guesser = Guesser(most_guessed) if most_guessed else None
 

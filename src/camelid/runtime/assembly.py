@@ -8,17 +8,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from camelid import __version__
 from camelid.backends.auto import choose_backend
-from camelid.backends.base import CacheType
+from camelid.backends.base import Backend, CacheType
 from camelid.engine.engine import Engine
+from camelid.engine.keeper import PageStore
 from camelid.engine.settings import EngineSettings
 from camelid.errors import ModelError
 from camelid.formats import open_checkpoint
 from camelid.models.load import load_model
 from camelid.models.rope import attention_spec
+from camelid.models.spec import ModelSpec
 from camelid.store.local import stamp
 
 from .frames import Load
+from .prefix_files import PrefixFiles
 
 
 def open_engine(load: Load, say: Callable[[str], None]) -> tuple[Engine, str]:
@@ -44,4 +48,15 @@ def open_engine(load: Load, say: Callable[[str], None]) -> tuple[Engine, str]:
         max_waiting=settings.max_waiting,
         max_guessed=settings.max_guessed,
     )
-    return Engine(model, backend, limits), backend.name
+    return Engine(model, backend, limits, store=_page_store(load, model.spec, backend)), backend.name
+
+
+def _page_store(load: Load, spec: ModelSpec, backend: Backend) -> PageStore | None:
+    """Return where computed prompts are kept, if anywhere. What a page's bytes mean is told by all of the identity."""
+    settings = load.settings
+    if settings.prefix_cache is None:
+        return None
+    identity = "\n".join((__version__, backend.name.split()[0], settings.cache_type, load.stamp or load.path))
+    page_bytes = backend.page_bytes(attention_spec(spec), CacheType(settings.cache_type))
+    folder = Path(settings.prefix_cache).expanduser()
+    return PrefixFiles(folder, identity, page_bytes, settings.prefix_cache_size)

@@ -38,6 +38,9 @@ class Steppable(Protocol):
     def stats(self) -> Mapping[str, float]:
         """Return what it is doing and has done."""
 
+    def close(self) -> None:
+        """End what it does beside its steps."""
+
 
 class LineClosed(Exception):
     """The other end of a line is gone: the loop ends."""
@@ -70,7 +73,7 @@ class EngineLoop:
             while True:
                 self._turn()
         except LineClosed:
-            return
+            self._engine.close()
 
     def _turn(self) -> None:
         for command in self._line.receive(0.0 if self._engine.has_work() else IDLE_REPORT_S):

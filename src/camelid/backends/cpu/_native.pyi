@@ -30,6 +30,9 @@ class Cache:
     def copy_pages(self, pairs: NDArray[np.int32]) -> None:
         """Copy pages in all layers. pairs: (C, 2) from, to; every source is read before any target is written."""
 
+    def view(self) -> NDArray[np.uint8]:
+        """Return the memory itself: (layers, pages, bytes of a page in one layer). It keeps the cache alive."""
+
     def poison(self) -> None:
         """Fill everything with NaN: for tests, which then see whether a slot that was never written counts."""
 

@@ -83,11 +83,24 @@ class CpuBackend:
         logits: Floats = model.forward(CpuOps(self._processor, self._pages), batch)
         return logits
 
+    def read_page(self, page: int) -> NDArray[np.uint8]:
+        """Return a copy of what the page holds in all layers: (page_bytes,)."""
+        return self._open_cache().view()[:, page].reshape(-1)
+
+    def write_page(self, page: int, content: NDArray[np.uint8]) -> None:
+        """Make the page hold what `read_page` gave."""
+        view = self._open_cache().view()
+        view[:, page] = content.reshape(view.shape[0], view.shape[2])
+
     def sample(self, logits: Floats, draws: Sequence[Draw]) -> list[Drawn]:
         """Draw one token for each row of logits."""
         from ..sampling import sample
 
         return sample(logits, draws)
+
+    def _open_cache(self) -> Cache:
+        assert self._pages is not None, "there are no pages before open_pages"
+        return self._pages.cache
 
     def memory(self) -> Memory:
         """Return the memory of this machine, or of the container that this process runs in."""

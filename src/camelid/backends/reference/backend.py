@@ -63,6 +63,14 @@ class ReferenceBackend:
         logits: Floats = model.forward(ReferenceOps(self._dtype, self._attention, self._pages), batch)
         return logits
 
+    def read_page(self, page: int) -> NDArray[np.uint8]:
+        """Return a copy of what the page holds in all layers: (page_bytes,)."""
+        return self._open_pages().read_page(page)
+
+    def write_page(self, page: int, content: NDArray[np.uint8]) -> None:
+        """Make the page hold what `read_page` gave."""
+        self._open_pages().write_page(page, content)
+
     def sample(self, logits: Floats, draws: Sequence[Draw]) -> list[Drawn]:
         """Draw one token for each row of logits."""
         from ..sampling import sample
@@ -73,6 +81,10 @@ class ReferenceBackend:
         """Return the machine's memory. Container limits are not looked at: this backend is for tests."""
         page_size = os.sysconf("SC_PAGE_SIZE")
         return Memory(os.sysconf("SC_PHYS_PAGES") * page_size, os.sysconf("SC_AVPHYS_PAGES") * page_size)
+
+    def _open_pages(self) -> Pages:
+        assert self._pages is not None, "there are no pages before open_pages"
+        return self._pages
 
     def _cache_dtype(self, cache_type: CacheType) -> np.dtype[np.floating]:
         return self._dtype if cache_type is CacheType.F32 else np.dtype(np.float16)

@@ -36,6 +36,15 @@ class Pages:
         self._keys[:, targets] = self._keys[:, sources]
         self._values[:, targets] = self._values[:, sources]
 
+    def read_page(self, page: int) -> NDArray[np.uint8]:
+        """Return a copy of what the page holds in all layers."""
+        return np.stack((self._keys[:, page], self._values[:, page])).reshape(-1).view(np.uint8)
+
+    def write_page(self, page: int, content: NDArray[np.uint8]) -> None:
+        """Make the page hold what `read_page` gave."""
+        shape = (2, *self._keys[:, page].shape)
+        self._keys[:, page], self._values[:, page] = content.view(self._keys.dtype).reshape(shape)
+
     def write(self, layer: int, table: NDArray[np.int32], positions: NDArray[np.int32], k: Floats, v: Floats) -> None:
         """Store the keys and values of one sequence's new tokens. k, v: (T, K, D)."""
         pages, slots = table[positions // PAGE_TOKENS], positions % PAGE_TOKENS
