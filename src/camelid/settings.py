@@ -169,9 +169,10 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "device",
         ("CAMELID_DEVICE",),
-        parse_choice("auto", "cpu", "reference"),
+        parse_choice("auto", "gpu", "cpu", "reference"),
         _DEFAULT_MODEL.device,
-        "Where to compute: `auto`, `cpu`, or `reference` (numpy, slow, for checking).",
+        "Where to compute: `auto`, `gpu`, `cpu`, or `reference` (numpy, slow, for checking). `auto` takes the GPU if "
+        "there is one and the model fits.",
         "NAME",
     ),
     Setting(

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from camelid.backends.base import (
@@ -23,6 +24,7 @@ from camelid.backends.base import (
     RopePairs,
     Tensor,
 )
+from camelid.backends.gpu.backend import GpuBackend
 from camelid.backends.reference import ReferenceBackend
 from camelid.formats.blocks import BlockType, decode, encode
 
@@ -54,6 +56,7 @@ QUANTIZED_RMS = 1e-2  # relative error of a product whose input is rounded to 8 
 def subjects() -> Iterator[Any]:
     """Yield a maker for each backend and instruction set that can run here, and a skipped one for what cannot."""
     yield pytest.param(partial(ReferenceBackend, np.float32), id="reference-float32")
+    yield pytest.param(partial(GpuBackend, torch.device("cpu"), torch.float32), id="gpu-twin")
     try:
         from camelid.backends.cpu._native import available_isas
         from camelid.backends.cpu.backend import CpuBackend

@@ -16,23 +16,42 @@ from .base import Backend
 _log = logging.getLogger(__name__)
 
 
+DEVICES = ("gpu", "cpu", "reference")
+
+
+def devices(settings: ModelSettings) -> tuple[str, ...]:
+    """Return the devices to try, the fastest first: the one that `settings.device` names, or all that `auto` may take.
+
+    Raises InvalidSetting for another name.
+    """
+    if settings.device in DEVICES:
+        return (settings.device,)
+    if settings.device != "auto":
+        raise InvalidSetting(f"device must be auto, gpu, cpu or reference, got {settings.device!r}")
+    from .gpu.opening import can_use_gpu
+
+    return ("gpu", "cpu") if can_use_gpu() else ("cpu",)
+
+
 def choose_backend(settings: ModelSettings) -> Backend:
     """Return the backend that `settings.device` names; `auto` takes the fastest one that this machine has.
 
-    Raises InvalidSetting for another name or an instruction set that the machine lacks, MissingDependency when the
-    compiled extension is not there.
+    Raises InvalidSetting for another name or an instruction set that the machine lacks, MissingDependency when what the
+    backend needs is not installed or not there.
     """
-    if settings.device == "reference":
-        return _reference()
-    if settings.device not in ("auto", "cpu"):
-        raise InvalidSetting(f"device must be auto, cpu or reference, got {settings.device!r}")
-    backend = _cpu(settings)
-    reason = "it was asked for" if settings.device == "cpu" else "no faster backend is built into this version"
-    _log.debug("computing on %s: %s", backend.name, reason)  # in a front and in an engine; the runtime says it once
+    device = devices(settings)[0]
+    backend = {"gpu": _gpu, "cpu": _cpu, "reference": _reference}[device](settings)
+    _log.debug("computing on %s", backend.name)  # in a front and in an engine; the runtime says it once
     return backend
 
 
-def _reference() -> Backend:
+def _gpu(settings: ModelSettings) -> Backend:
+    from .gpu.opening import open_gpu
+
+    return open_gpu()
+
+
+def _reference(settings: ModelSettings) -> Backend:
     from .reference.backend import ReferenceBackend
 
     return ReferenceBackend()

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import logging
 import math
+from dataclasses import replace
 
-from camelid.backends.auto import choose_backend
+from camelid.backends.auto import choose_backend, devices
 from camelid.backends.base import CacheType
-from camelid.errors import BadVocabulary, TemplateError
+from camelid.errors import BadVocabulary, OutOfMemory, TemplateError
 from camelid.formats import Checkpoint, open_checkpoint
 from camelid.models.load import naming_of, read_spec
 from camelid.models.memory import memory_need
 from camelid.models.names import Naming
+from camelid.models.spec import ModelSpec
 from camelid.settings import ModelSettings
 from camelid.store.local import find, stamp
 from camelid.text.templates import ChatTemplate, load_template
@@ -22,7 +24,7 @@ from camelid.text.tokenizer import Tokenizer
 
 from .makers import chat_template, recommended_sampling
 from .model import Description, NoTemplate, TextSide
-from .sizing import choose_sizing
+from .sizing import Sizing, choose_sizing
 
 _log = logging.getLogger(__name__)
 
@@ -36,15 +38,30 @@ def describe(name: str, settings: ModelSettings) -> Description:
     files_stamp = stamp(files.weights)
     with open_checkpoint(files.weights) as checkpoint:
         spec = read_spec(checkpoint)
-        backend = choose_backend(settings)
-        need = memory_need(checkpoint, spec, backend, CacheType(settings.cache_type))
-        sizing = choose_sizing(need, backend.memory().available_bytes, spec.context_length, settings)
+        device, sizing = _place(checkpoint, spec, settings)
         num_parameters = sum(math.prod(info.shape) for info in checkpoint.tensors.values())
     _log.info(
         "%s: %d parameters, a context of %d tokens, %d pages of cache, %.0f MiB when all are used",
         *(files.name, num_parameters, sizing.context_length, sizing.num_pages, sizing.memory_bytes / 2**20),
     )
-    return Description(files, spec, num_parameters, sizing, files_stamp)
+    return Description(files, spec, num_parameters, device, sizing, files_stamp)
+
+
+def _place(checkpoint: Checkpoint, spec: ModelSpec, settings: ModelSettings) -> tuple[str, Sizing]:
+    """Choose the first device that the model fits on. Raises what choosing a backend and sizes raises."""
+    *others, last = devices(settings)
+    for device in others:
+        try:
+            return device, _sizing(checkpoint, spec, replace(settings, device=device))
+        except OutOfMemory as error:
+            _log.info("not on the %s: %s", device, error.message)
+    return last, _sizing(checkpoint, spec, replace(settings, device=last))
+
+
+def _sizing(checkpoint: Checkpoint, spec: ModelSpec, settings: ModelSettings) -> Sizing:
+    backend = choose_backend(settings)
+    need = memory_need(checkpoint, spec, backend, CacheType(settings.cache_type))
+    return choose_sizing(need, backend.memory().available_bytes, spec.context_length, settings)
 
 
 def read_text_side(description: Description) -> TextSide:

@@ -58,6 +58,7 @@ class Description:
     files: ModelFiles
     spec: ModelSpec
     num_parameters: int
+    device: str  # what `--device` calls it
     sizing: Sizing
     stamp: str  # of the files, taken before they were read
 

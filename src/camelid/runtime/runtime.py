@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping
 from contextlib import aclosing, contextmanager
+from dataclasses import replace
 from typing import Any
 
 from camelid.errors import CamelidError, InvalidRequest, NotFound, Unavailable
@@ -177,6 +178,7 @@ def _load_message(description: Description, settings: ModelSettings) -> Load:
     sizing = description.sizing
     level = logging.getLogger("camelid").getEffectiveLevel()
     path = str(description.files.weights)
+    settings = replace(settings, device=description.device)
     return Load(path, settings, sizing.num_pages, sizing.context_length, description.stamp, level)
 
 

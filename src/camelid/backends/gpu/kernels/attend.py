@@ -1,0 +1,86 @@
+"""Attention over pages: prompts, chunks and single tokens of all sequences in one launch.
+
+One program serves TOKENS consecutive tokens of one sequence and one key/value head: the query heads that share it are
+further rows of the same tile, so keys and values are read once for all of them. It walks the sequence's pages with a
+running maximum and sum. Twin: `twin.attend`. Source: Dao 2023 (FlashAttention-2); Kwon et al. 2023 (PagedAttention).
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from camelid.backends.base import PAGE_TOKENS
+
+TILE = 16  # rows of a tile at least: what a tensor core takes
+
+
+@triton.jit
+def _attend(
+    q, keys, values, table, firsts, ends, sequences, positions, out, scale, num_heads, most_pages,
+    GROUP: tl.constexpr, TOKENS: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr, DIM: tl.constexpr,
+    PAGE: tl.constexpr,
+):  # fmt: skip
+    """Compute the tile of `firsts[i]` … below `ends[i]` for one key/value head. WIDTH: DIM rounded up."""
+    item, head = tl.program_id(0), tl.program_id(1)
+    first, end, sequence = tl.load(firsts + item), tl.load(ends + item), tl.load(sequences + item)
+    rows, lanes, slots = tl.arange(0, ROWS), tl.arange(0, WIDTH), tl.arange(0, PAGE)
+    tokens, heads = first + rows // GROUP, head * GROUP + rows % GROUP
+    is_row, is_lane = (rows < TOKENS * GROUP) & (tokens < end), lanes < DIM
+    at = (tokens * num_heads + heads)[:, None] * DIM + lanes[None, :]
+    query = tl.load(q + at, mask=is_row[:, None] & is_lane[None, :], other=0.0)
+    place = tl.load(positions + tokens, mask=is_row, other=0)
+    last = tl.load(positions + end - 1)
+
+    most = tl.full((ROWS,), float("-inf"), tl.float32)
+    weight = tl.zeros((ROWS,), tl.float32)
+    total = tl.zeros((ROWS, WIDTH), tl.float32)
+    for index in range(last // PAGE + 1):
+        page = tl.load(table + sequence * most_pages + index).to(tl.int64)
+        cell = ((page * tl.num_programs(1) + head) * PAGE + slots)[:, None] * DIM + lanes[None, :]
+        is_seen = (index * PAGE + slots)[None, :] <= place[:, None]
+        key = tl.load(keys + cell, mask=is_lane[None, :], other=0.0).to(query.dtype)
+        scores = tl.dot(query, tl.trans(key), input_precision="ieee") * scale
+        scores = tl.where(is_seen, scores, float("-inf"))
+        higher = tl.maximum(most, tl.max(scores, 1))  # finite: all see position 0
+        shrink, shares = tl.exp(most - higher), tl.exp(scores - higher[:, None])
+        is_written = (index * PAGE + slots)[:, None] <= last
+        value = tl.load(values + cell, mask=is_lane[None, :] & is_written, other=0.0).to(query.dtype)
+        total = total * shrink[:, None] + tl.dot(shares.to(query.dtype), value, input_precision="ieee")
+        weight, most = weight * shrink + tl.sum(shares, 1), higher
+    result = total / weight[:, None]
+    tl.store(out + at, result.to(out.dtype.element_ty), mask=is_row[:, None] & is_lane[None, :])
+
+
+def attend(
+    queries: Tensor, keys: Tensor, values: Tensor, table: Tensor, row_starts: list[int], positions: Tensor, scale: float
+) -> Tensor:
+    """Return causal attention of new tokens over the pages of their sequences (see `twin.attend`)."""
+    queries = queries.contiguous()
+    num_heads, dim = queries.shape[1:]
+    group = num_heads // keys.shape[1]
+    tokens = max(1, TILE // group)
+    items = _items(row_starts, tokens)
+    out = torch.empty_like(queries)
+    if not items:
+        return out
+    firsts, ends, sequences = torch.tensor(items, dtype=torch.int64, device=queries.device).T.contiguous()
+    _attend[len(items), keys.shape[1]](
+        queries, keys, values, table, firsts, ends, sequences, positions, out, scale, num_heads, table.shape[1],
+        GROUP=group, TOKENS=tokens, ROWS=max(TILE, triton.next_power_of_2(tokens * group)),
+        WIDTH=max(TILE, triton.next_power_of_2(dim)), DIM=dim, PAGE=PAGE_TOKENS,
+    )  # fmt: skip
+    return out
+
+
+def _items(row_starts: list[int], tokens: int) -> list[tuple[int, int, int]]:
+    """Return first token, end and sequence of each tile."""
+    return [
+        (first, min(first + tokens, end), sequence)
+        for sequence, (start, end) in enumerate(pairwise(row_starts))
+        for first in range(start, end, tokens)
+    ]

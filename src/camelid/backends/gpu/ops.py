@@ -1,0 +1,186 @@
+"""The operations of `base.Ops` on PyTorch tensors, with kernels of our own where PyTorch has none.
+
+The running sum `x` stays float32; products run in the type of the weights. One instance serves one batch: what its
+attention needs is put on the device once for all layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from camelid.formats.blocks import BlockType
+
+from ..base import PAGE_TOKENS, AttentionSpec, Batch, RopePairs
+from .kernels.blocks import decode
+from .pages import Pages
+from .weights import Dense, Placed
+
+DECODED_ROWS = 64  # from so many tokens on, decoding a weight once and multiplying densely is the quicker way
+
+
+class Kernels(Protocol):
+    """What `kernels/` offers: see `kernels/twin.py`."""
+
+    def multiply(self, x: Tensor, rows: Tensor, block_type: BlockType) -> Tensor:
+        """Return x · Wᵀ for a quantized weight."""
+
+    def attend(
+        self,
+        queries: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        table: Tensor,
+        row_starts: list[int],
+        positions: Tensor,
+        scale: float,
+    ) -> Tensor:
+        """Return causal attention over pages."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A batch on the device: positions (T,), page and slot of each token (T,), cosines and sines (T, 1, pairs)."""
+
+    batch: Batch
+    device: torch.device
+    spec: AttentionSpec
+
+    @cached_property
+    def positions(self) -> Tensor:
+        """(T,)"""
+        return self._long(self.batch.positions)
+
+    @cached_property
+    def table(self) -> Tensor:
+        """(S, most pages)"""
+        return self._long(self.batch.page_table)
+
+    @cached_property
+    def pages(self) -> Tensor:
+        """The page that each token is written to: (T,)."""
+        lengths = np.diff(self.batch.row_starts)
+        rows = np.repeat(np.arange(len(lengths)), lengths)
+        return self._long(self.batch.page_table[rows, self.batch.positions // PAGE_TOKENS])
+
+    @cached_property
+    def slots(self) -> Tensor:
+        """The slot within its page: (T,)."""
+        return self.positions % PAGE_TOKENS
+
+    @cached_property
+    def turns(self) -> tuple[Tensor, Tensor]:
+        """Cosines and sines of the angles, which are taken in float64: (T, 1, pairs) float32 each."""
+        angles = self.batch.positions[:, None, None] * self.spec.inverse_frequencies
+        amplitude = self.spec.rope_amplitude
+        return self._float(np.cos(angles) * amplitude), self._float(np.sin(angles) * amplitude)
+
+    def _long(self, values: NDArray[np.int32]) -> Tensor:
+        return torch.from_numpy(values.astype(np.int64)).to(self.device)
+
+    def _float(self, values: NDArray[np.float64]) -> Tensor:
+        return torch.from_numpy(values.astype(np.float32)).to(self.device)
+
+
+class GpuOps:
+    """The operations on one batch."""
+
+    def __init__(self, device: torch.device, dtype: torch.dtype, kernels: Kernels, pages: Pages | None) -> None:
+        self._device = device
+        self._dtype = dtype
+        self._kernels = kernels
+        self._pages = pages
+        self._step: Step | None = None
+
+    def embed(self, ids: NDArray[np.int32], table: Placed) -> Tensor:
+        """Return the rows `ids` of the embedding table: (T, dim) float32."""
+        index = torch.from_numpy(ids.astype(np.int64)).to(self._device)
+        if isinstance(table, Dense):
+            return table.matrix[index].float()
+        return decode(table.rows[index], table.block_type)
+
+    def norm(self, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+        """Return x / sqrt(mean(x²) + epsilon) × weight, row by row, in the type of the products."""
+        return functional.rms_norm(x, (x.shape[-1],), weight, epsilon).to(self._dtype)
+
+    def add_norm(self, x: Tensor, delta: Tensor, weight: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+        """Return (x + delta, norm(x + delta))."""
+        x = x + delta
+        return x, self.norm(x, weight, epsilon)
+
+    def linear(self, x: Tensor, weights: Sequence[Placed], biases: Sequence[Tensor | None] = ()) -> tuple[Tensor, ...]:
+        """Return x · Wᵀ (+ bias) for each weight."""
+        x = x.to(self._dtype)
+        outputs = [self._multiply(x, weight) for weight in weights]
+        for index, bias in enumerate(biases):
+            if bias is not None:
+                outputs[index] = outputs[index] + bias.to(self._dtype)
+        return tuple(outputs)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, layer: int, batch: Batch) -> Tensor:
+        """Rotate q and k, write k and v to this layer's pages, and attend causally."""
+        if self._pages is None:
+            raise RuntimeError("attend needs pages: call open_pages before run")
+        step, spec = self._step_of(batch, self._pages.spec), self._pages.spec
+        queries, keys = (rotate(_heads(part, spec), *step.turns, spec.rope_pairs) for part in (q, k))
+        self._pages.write(layer, step.pages, step.slots, keys, _heads(v, spec))
+        attended = self._kernels.attend(
+            queries.to(self._dtype),
+            self._pages.keys[layer],
+            self._pages.values[layer],
+            step.table,
+            batch.row_starts.tolist(),
+            step.positions,
+            spec.softmax_scale,
+        )
+        return attended.reshape(len(q), -1)
+
+    def gate(self, gate: Tensor, up: Tensor) -> Tensor:
+        """Return silu(gate) × up."""
+        return functional.silu(gate) * up
+
+    def logits(self, x: Tensor, head: Placed, wanted: NDArray[np.int32]) -> Tensor:
+        """Return the scores of all vocabulary entries for the rows `wanted`: (W, V) float32."""
+        rows = torch.from_numpy(wanted.astype(np.int64)).to(self._device)
+        return self._multiply(x[rows].to(self._dtype), head).float()
+
+    def _multiply(self, x: Tensor, weight: Placed) -> Tensor:
+        if isinstance(weight, Dense):
+            return functional.linear(x, weight.matrix)
+        if len(x) >= DECODED_ROWS:
+            return functional.linear(x, decode(weight.rows, weight.block_type).to(x.dtype))
+        return self._kernels.multiply(x, weight.rows, weight.block_type)
+
+    def _step_of(self, batch: Batch, spec: AttentionSpec) -> Step:
+        if self._step is None or self._step.batch is not batch:
+            self._step = Step(batch, self._device, spec)
+        return self._step
+
+
+def rotate(heads: Tensor, cosines: Tensor, sines: Tensor, pairs: RopePairs) -> Tensor:
+    """Return heads (T, heads, D) turned in float32; elements beyond the rotary ones stay.
+
+    cosines, sines: (T, 1, pairs).
+
+    Source: Su et al. 2021 (RoFormer), equation 34.
+    """
+    heads = heads.float()
+    num_pairs = cosines.shape[-1]
+    turned, rest = heads[..., : 2 * num_pairs], heads[..., 2 * num_pairs :]
+    split = (num_pairs, 2) if pairs is RopePairs.INTERLEAVED else (2, num_pairs)
+    axis = -1 if pairs is RopePairs.INTERLEAVED else -2
+    first, second = turned.reshape(*turned.shape[:-1], *split).unbind(axis)
+    both = torch.stack((first * cosines - second * sines, first * sines + second * cosines), axis).flatten(-2)
+    return torch.cat((both, rest), dim=-1)
+
+
+def _heads(x: Tensor, spec: AttentionSpec) -> Tensor:
+    return x.reshape(len(x), -1, spec.head_dim)

@@ -1,0 +1,60 @@
+"""A weight on a device: dense in the type that is computed in, or in its blocks, as the file has it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from camelid.formats.blocks import BlockType, decode
+
+from ..base import Tensor
+from .kernels.blocks import DECODERS
+
+FLOATS = {BlockType.F32: torch.float32, BlockType.F16: torch.float16, BlockType.BF16: torch.bfloat16}
+SLAB_BYTES = 64 << 20  # decoded on the host at once
+
+
+@dataclass(frozen=True, eq=False)
+class Dense:
+    """(rows, columns) in one float type."""
+
+    matrix: torch.Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """(rows, bytes per row), uint8."""
+
+    rows: torch.Tensor
+    block_type: BlockType
+
+
+Placed = Dense | Blocks
+
+
+def place(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Placed:
+    """Copy a weight to the device. Types without a kernel are decoded, which takes more memory and no accuracy."""
+    if tensor.block_type in DECODERS:
+        return Blocks(_on_device(tensor.rows, device), tensor.block_type)
+    if tensor.block_type in FLOATS:
+        bits = _on_device(tensor.rows, device)
+        return Dense(bits.view(FLOATS[tensor.block_type]).to(dtype))
+    return Dense(_decoded(tensor, device, dtype))
+
+
+def _on_device(rows: np.ndarray, device: torch.device) -> torch.Tensor:
+    copy = torch.empty(rows.shape, dtype=torch.uint8, device=device)
+    # numpy warns torch of read-only memory, which a mapped file is; it is only read here
+    copy.copy_(torch.frombuffer(bytearray(rows.tobytes()), dtype=torch.uint8).reshape(rows.shape))
+    return copy
+
+
+def _decoded(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    matrix = torch.empty(tensor.shape, dtype=dtype, device=device)
+    step = max(1, SLAB_BYTES // (4 * tensor.shape[-1]))
+    for start in range(0, len(tensor.rows), step):
+        slab = decode(tensor.rows[start : start + step], tensor.block_type)
+        matrix[start : start + step] = torch.from_numpy(np.ascontiguousarray(slab)).to(device=device, dtype=dtype)
+    return matrix
