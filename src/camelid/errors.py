@@ -10,6 +10,11 @@ CamelidError
 │   ├── BrokenLogits          it computed NaN or infinity, or left no token to choose
 │   └── BadVocabulary         the tokenizer is incomplete, contradicts itself or does not match the weights
 ├── NotFound                  no such model, file or object
+├── StoreError                what lies in a store, or was to be put there
+│   ├── StoreFull             the disk has no room for it
+│   ├── DamagedBlob           a content is not the one that its digest names
+│   └── DamagedManifest       the list of a model's blobs cannot be read
+├── RegistryError             a registry refused, broke off or answered what it may not
 ├── InvalidRequest            what the caller asked cannot be done as asked
 │   ├── ContextOverflow       the prompt, or prompt and answer, exceed the context length
 │   └── TemplateError         a chat template failed, or went over its time or memory
@@ -95,6 +100,30 @@ class BadVocabulary(ModelError):
 
 class NotFound(CamelidError):
     """No model, file or object of that name."""
+
+
+class StoreError(CamelidError):
+    """Something in a store of models is wrong, or cannot be put there."""
+
+
+class StoreFull(StoreError):
+    """The disk has no room for what is to be stored."""
+
+
+class DamagedBlob(StoreError):
+    """A content that is not the one that its digest names."""
+
+
+class DamagedManifest(StoreError):
+    """The list of a model's blobs breaks its format."""
+
+
+class RegistryError(CamelidError):
+    """A registry refused, broke off or answered what it may not. `status` is HTTP's, where there was an answer."""
+
+    def __init__(self, message: str, *, status: int | None = None, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.status = status
 
 
 class InvalidRequest(CamelidError):

@@ -59,6 +59,7 @@ class ModelSettings:
     max_guessed: int = 6
     prefix_cache: str | None = None
     prefix_cache_size: int = 4 * 2**30
+    models: str | None = None
 
 
 @dataclass(frozen=True)
@@ -265,6 +266,15 @@ SETTINGS: tuple[Setting, ...] = (
         _DEFAULT_MODEL.prefix_cache_size,
         "Most disk space for the computed prompts of one model; what was unused for longest goes first.",
         "SIZE",
+    ),
+    Setting(
+        "models",
+        ("CAMELID_MODELS",),
+        str,
+        _DEFAULT_MODEL.models,
+        "Folder of the models that are pulled. Default: camelid/models where the system keeps data (XDG_DATA_HOME). "
+        "Models of Ollama (OLLAMA_MODELS) are found, too, and left alone.",
+        "FOLDER",
     ),
     Setting(
         "host",

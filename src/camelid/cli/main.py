@@ -24,6 +24,14 @@ EXIT_INTERRUPTED = 130  # what shells report for a process that SIGINT ended
 VERBS = {
     "run": ("camelid.cli.run", "Ask a model once, or chat with it."),
     "serve": ("camelid.cli.serve", "Serve a model over HTTP, with OpenAI's API."),
+    "pull": ("camelid.cli.pull", "Fetch a model from a registry."),
+    "push": ("camelid.cli.push", "Send a model to a registry."),
+    "list": ("camelid.cli.list", "Show the models on this machine."),
+    "show": ("camelid.cli.show", "Show what a model is."),
+    "cp": ("camelid.cli.cp", "Give a model a second name."),
+    "rm": ("camelid.cli.rm", "Delete models."),
+    "verify": ("camelid.cli.verify", "Check every byte of stored models."),
+    "prune": ("camelid.cli.prune", "Show, or delete, what no model needs."),
     "settings": ("camelid.cli.settings", "Show every setting: its value, where it can be set, what it does."),
     "bench": ("camelid.cli.bench", "Make synthetic models and measure."),
 }

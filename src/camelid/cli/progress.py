@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -20,7 +20,7 @@ def loading(model: str) -> Iterator[None]:
 
 
 @contextmanager
-def bar(title: str, total_bytes: int) -> Iterator[object]:
+def bar(title: str, total_bytes: int) -> Iterator[Callable[[int], object]]:
     """Yield a callable that is told how many bytes were done since the last call, and draws a bar with rate and time
     left.
     """

@@ -22,7 +22,7 @@ from camelid.store.local import find, stamp
 from camelid.text.templates import ChatTemplate, load_template
 from camelid.text.tokenizer import Tokenizer
 
-from .makers import chat_template, recommended_sampling
+from .makers import chat_template, recommended_sampling, with_parameters
 from .model import Description, NoTemplate, TextSide
 from .sizing import Sizing, choose_sizing
 
@@ -34,7 +34,7 @@ def describe(name: str, settings: ModelSettings) -> Description:
 
     Raises NotFound, FormatError, ModelError, InvalidSetting, and OutOfMemory when it would not fit.
     """
-    files = find(name)
+    files = find(name, settings.models)
     files_stamp = stamp(files.weights)
     with open_checkpoint(files.weights) as checkpoint:
         spec = read_spec(checkpoint)
@@ -73,7 +73,8 @@ def read_text_side(description: Description) -> TextSide:
     with open_checkpoint(description.files.weights) as checkpoint:
         tokenizer = _tokenizer(checkpoint)
         tokenizer.check_rows(description.spec.vocab_size)
-        return TextSide(tokenizer, _template(checkpoint, tokenizer), recommended_sampling(checkpoint))
+        sampling = with_parameters(recommended_sampling(checkpoint), description.files.parameters)
+        return TextSide(tokenizer, _template(checkpoint, tokenizer), sampling)
 
 
 def _tokenizer(checkpoint: Checkpoint) -> Tokenizer:

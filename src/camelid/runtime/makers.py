@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,15 @@ _GGUF_NAMES = {
     "top_p": "top_p",
     "min_p": "min_p",
     "penalty_repeat": "repetition_penalty",
+}
+_OLLAMA_NAMES = {
+    "temperature": "temperature",
+    "top_k": "top_k",
+    "top_p": "top_p",
+    "min_p": "min_p",
+    "repeat_penalty": "repetition_penalty",
+    "presence_penalty": "presence_penalty",
+    "frequency_penalty": "frequency_penalty",
 }
 _HUGGING_FACE_NAMES = ("temperature", "top_k", "top_p", "min_p", "typical_p", "repetition_penalty")
 
@@ -67,6 +77,21 @@ def recommended_sampling(checkpoint: Checkpoint) -> Sampling:
     except InvalidRequest as error:
         _log.warning("%s recommends sampling that cannot be: %s", checkpoint.path, error)
         return LLAMA_SAMPLING
+
+
+def with_parameters(sampling: Sampling, parameters: Mapping[str, object]) -> Sampling:
+    """Return `sampling` with what a model of a store says of it in Ollama's parameters; nonsense is passed over."""
+    given = {ours: parameters.get(theirs) for theirs, ours in _OLLAMA_NAMES.items()}
+    numbers: dict[str, Any] = {
+        name: _number(name, value)
+        for name, value in given.items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool)
+    }
+    try:
+        return replace(sampling, **numbers)
+    except InvalidRequest as error:
+        _log.warning("the model's parameters are passed over: %s", error)
+        return sampling
 
 
 def _number(name: str, value: float) -> float:

@@ -1,18 +1,22 @@
-"""Models that are files on this machine: the bundled one by its name, any other by its path.
+"""Models that are files on this machine: the bundled one by its name, any other by its path or its name in a store.
 
 Finding is by name and place only. What a file is, and whether it is sound, its content decides when it is opened.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
-from camelid.errors import NotFound
+from camelid.errors import InvalidRequest, NotFound
+
+from .names import parse_name
+from .places import find_entry
 
 BUNDLED = "cria"
-GIVE = f"give `{BUNDLED}` (the bundled model), a GGUF file, or a folder with safetensors and a tokenizer"
+GIVE = f"give `{BUNDLED}` (the bundled model), a model of the store, a GGUF file, or a folder with safetensors"
 
 
 @dataclass(frozen=True)
@@ -22,10 +26,15 @@ class ModelFiles:
     name: str
     weights: Path
     is_bundled: bool = False
+    system: str = ""  # what its makers tell it before a conversation
+    parameters: Mapping[str, object] = field(default_factory=dict)  # its makers' own, by Ollama's names
 
 
-def find(name: str) -> ModelFiles:
-    """Return the files of a model, named `cria` or by a path. Raises NotFound, with what can be given."""
+def find(name: str, models: str | None = None) -> ModelFiles:
+    """Return the files of a model: `cria`, a path, or a name in the stores (our own in the folder `models`).
+
+    Raises NotFound, with what can be given, StoreError, UnsupportedModel.
+    """
     if name == BUNDLED:
         return _bundled()
     path = Path(name).expanduser()
@@ -33,7 +42,9 @@ def find(name: str) -> ModelFiles:
         return ModelFiles(path.resolve().name, _weights_in(path))
     if path.is_file():
         return ModelFiles(path.stem, path)
-    raise NotFound(f"there is no model or file called {name!r}", hint=GIVE)
+    if name.endswith(".gguf") or name.startswith(("/", ".", "~")):
+        raise NotFound(f"there is no file {name!r}", hint=GIVE)
+    return _stored(name, models)
 
 
 def stamp(weights: Path) -> str:
@@ -47,6 +58,17 @@ def stamp(weights: Path) -> str:
     except OSError as error:
         raise NotFound(f"{weights}: {error.strerror}", hint="put the model back, or load another one") from error
     return " ".join(f"{stat.st_ino}:{stat.st_size}:{stat.st_mtime_ns}" for stat in stats)
+
+
+def _stored(name: str, models: str | None) -> ModelFiles:
+    try:
+        wanted = parse_name(name)
+    except InvalidRequest as error:
+        raise NotFound(f"there is no model or file called {name!r}", hint=GIVE) from error
+    entry = find_entry(wanted, models)
+    store = entry.store
+    weights = store.weights(entry)
+    return ModelFiles(str(entry.name), weights, system=store.text(entry, "system"), parameters=store.parameters(entry))
 
 
 def _bundled() -> ModelFiles:

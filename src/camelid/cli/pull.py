@@ -1,0 +1,139 @@
+"""`camelid pull`: fetch a model from a registry."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from camelid.cli.store import models_option, opened, size_of
+
+if TYPE_CHECKING:
+    from camelid.store.blobs import Digest
+    from camelid.store.manifests import Layer, Manifest
+    from camelid.store.store import Store
+    from camelid.store.transfer import Watcher
+
+
+@click.command("pull")
+@click.argument("name")
+@click.option("--json", "as_json", is_flag=True, help="Print progress as one JSON object a line.")
+@models_option
+def command(name: str, as_json: bool, models: str | None) -> None:
+    """Fetch a model: from Ollama's registry, Docker Hub (ai/…), hf.co, or any registry (localhost:5000/ns/model)."""
+    fetch(opened(models), name, as_json=as_json)
+
+
+def fetch(store: Store, name: str, *, as_json: bool = False) -> None:
+    """Fetch a model into a store, showing how far it is."""
+    from camelid.store.names import parse_name
+    from camelid.store.transfer import pull
+
+    shown = JsonLines() if as_json else Bars()
+    with shown:
+        entry = pull(store, parse_name(name), shown.watcher(), lambda *found: shown.announce(store, *found))
+    shown.end(str(entry.name))
+
+
+class JsonLines:
+    """Progress for programs: `status` or `digest`, `total`, `completed`."""
+
+    def __init__(self) -> None:
+        self._layer: Layer | None = None
+        self._completed = 0
+
+    def __enter__(self) -> None:
+        """Do nothing."""
+
+    def __exit__(self, *error: object) -> None:
+        """Do nothing."""
+
+    def watcher(self) -> Watcher:
+        """Return who is told."""
+        from camelid.store.transfer import Watcher
+
+        return Watcher(self._begin, self._done, lambda digest: self._say(status=f"waiting for {digest}"), self._status)
+
+    def announce(self, store: Store, manifest: Manifest, need_bytes: int) -> None:
+        """Say what is going to be fetched."""
+        self._say(status="fetching", size=manifest.size, missing=need_bytes, digest=str(manifest.digest))
+
+    def end(self, name: str) -> None:
+        """Say that all is there."""
+        self._say(status="success", name=name)
+
+    def _status(self, text: str) -> None:
+        self._say(status=text)
+
+    def _begin(self, layer: Layer) -> None:
+        self._layer, self._completed = layer, 0
+
+    def _done(self, size: int) -> None:
+        self._completed += size
+        if self._layer is not None:
+            self._say(digest=str(self._layer.digest), total=self._layer.size, completed=self._completed)
+
+    def _say(self, **values: Any) -> None:
+        click.echo(json.dumps(values))
+
+
+class Bars:
+    """Progress for a person: a bar for each file, with rate and time left; plain lines where nobody watches."""
+
+    def __init__(self) -> None:
+        self._progress: Any = None
+        self._task: Any = None
+
+    def __enter__(self) -> None:
+        """Open the bars."""
+        if not sys.stderr.isatty():
+            return
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            DownloadColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+            TransferSpeedColumn,
+        )
+
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        self._progress = Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True))
+        self._progress.start()
+
+    def __exit__(self, *error: object) -> None:
+        """Close the bars."""
+        if self._progress is not None:
+            self._progress.stop()
+
+    def watcher(self) -> Watcher:
+        """Return who is told."""
+        from camelid.store.transfer import Watcher
+
+        return Watcher(self._begin, self._done, self._wait, lambda text: None)
+
+    def announce(self, store: Store, manifest: Manifest, need_bytes: int) -> None:
+        """Say before the first byte what it takes."""
+        folder = next(parent for parent in (store.folder, *store.folder.parents) if parent.exists())
+        left = shutil.disk_usage(folder).free - need_bytes
+        size = size_of(manifest.size)
+        click.echo(f"{size} in all, {size_of(need_bytes)} to fetch; {size_of(left)} of disk left after that", err=True)
+
+    def end(self, name: str) -> None:
+        """Say that all is there."""
+        click.echo(f"{name} is ready: camelid run {name}", err=True)
+
+    def _begin(self, layer: Layer) -> None:
+        if self._progress is not None:
+            self._task = self._progress.add_task(layer.digest.hex[:12], total=layer.size)
+
+    def _done(self, size: int) -> None:
+        if self._progress is not None:
+            self._progress.advance(self._task, size)
+
+    def _wait(self, digest: Digest) -> None:
+        click.echo(f"another process fetches {digest.hex[:12]}; waiting for it", err=True)

@@ -1,0 +1,169 @@
+"""A store of models on this machine: manifests that say what a model is made of, and the blobs themselves.
+
+The layout is Ollama's, so a store of Ollama is read in place. It knows no registry and no engine.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from camelid.errors import DamagedBlob, NotFound, StoreError, UnsupportedModel
+from camelid.formats.json_file import load_json
+
+from .blobs import Blobs, Digest, hash_file
+from .locks import locked
+from .manifests import DOCKER_LAYER, OLLAMA_LAYER, Layer, Manifest, Manifests
+from .names import Name
+
+GGUF_LAYERS = (f"{OLLAMA_LAYER}model", f"{DOCKER_LAYER}gguf.v3", "application/vnd.cncf.model.weight.v1.gguf")
+SAFETENSORS_LAYERS = (f"{DOCKER_LAYER}safetensors", "application/vnd.cncf.model.weight.v1.safetensors")
+REFUSED_LAYERS = {
+    f"{OLLAMA_LAYER}adapter": "an adapter",
+    f"{OLLAMA_LAYER}projector": "an image projector",
+    f"{DOCKER_LAYER}mmproj": "an image projector",
+}
+PARTIAL_AGE_S = 3600.0  # a download that nobody has gone on with for so long may be pruned
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model that is there."""
+
+    name: Name
+    manifest: Manifest
+    modified_s: float
+    store: Store
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """A file that no model needs."""
+
+    path: Path
+    size: int
+
+
+class Store:
+    """One folder of models. One that is not `is_own` is another program's: it is read, never written."""
+
+    def __init__(self, folder: Path, is_own: bool = True) -> None:
+        self.folder = folder
+        self.is_own = is_own
+        self.blobs = Blobs(folder / "blobs")
+        self.manifests = Manifests(folder / "manifests")
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield the models that are there, whole; a damaged manifest is passed over."""
+        for name in self.manifests:
+            try:
+                yield self.entry(name)
+            except (StoreError, OSError):
+                continue
+
+    def entry(self, name: Name) -> Entry:
+        """Return a model. Raises NotFound, and DamagedManifest."""
+        found = self.manifests.find(name)
+        if found is None:
+            raise NotFound(f"there is no model {name} in {self.folder}", hint=f"fetch it: camelid pull {name}")
+        manifest = self.manifests.read(found)
+        return Entry(found, manifest, self.manifests.path(found).stat().st_mtime, self)
+
+    def lock(self, digest: Digest, on_wait: Callable[[], object] = lambda: None) -> object:
+        """Return a context in which this process alone fetches or deletes a blob."""
+        return locked(self.folder / "locks" / digest.file_name, on_wait)
+
+    def weights(self, entry: Entry) -> Path:
+        """Return what to open: a GGUF file, or a folder with safetensors. Raises StoreError, UnsupportedModel."""
+        layers = entry.manifest.layers
+        for layer in layers:
+            if layer.media_type in REFUSED_LAYERS:
+                raise UnsupportedModel(f"{entry.name} has {REFUSED_LAYERS[layer.media_type]}, which is not supported")
+        missing = [layer for layer in layers if not self.blobs.has(layer.digest)]
+        if missing:
+            raise StoreError(f"{len(missing)} files of {entry.name} are gone", hint=f"camelid pull {entry.name}")
+        ggufs = [layer for layer in layers if layer.media_type in GGUF_LAYERS]
+        if len(ggufs) == 1 and ggufs[0].path is None:
+            return self.blobs.path(ggufs[0].digest)
+        if any(layer.media_type in SAFETENSORS_LAYERS or layer.path for layer in layers):
+            return self._folder_of(entry)
+        raise UnsupportedModel(f"{entry.name} has {len(ggufs)} GGUF files where one is expected")
+
+    def parameters(self, entry: Entry) -> Mapping[str, object]:
+        """Return the parameters that the model's makers set (Modelfile's PARAMETER), by Ollama's names."""
+        for layer in entry.manifest.layers:
+            if layer.media_type == f"{OLLAMA_LAYER}params":
+                return load_json(self.blobs.path(layer.digest))
+        return {}
+
+    def text(self, entry: Entry, kind: str) -> str:
+        """Return the layers of a kind (`system`, `template`, `license`) as text, empty if there are none."""
+        wanted = (OLLAMA_LAYER + kind, DOCKER_LAYER + kind)
+        layers = [layer for layer in entry.manifest.layers if layer.media_type in wanted]
+        return "\n".join(
+            self.blobs.path(layer.digest).read_text(encoding="utf-8", errors="replace") for layer in layers
+        )
+
+    def copy(self, source: Name, target: Name) -> None:
+        """Give a model a second name. Raises NotFound."""
+        self._check_own()
+        self.manifests.write(target, self.entry(source).manifest)
+
+    def remove(self, name: Name) -> list[Path]:
+        """Forget a model and delete what no other one needs. Return what was deleted. Raises NotFound."""
+        self._check_own()
+        entry = self.entry(name)
+        self.manifests.remove(entry.name)
+        needed = self._needed()
+        paths = [self.blobs.path(layer.digest) for layer in entry.manifest.blobs if layer.digest not in needed]
+        for path in paths:
+            path.unlink(missing_ok=True)
+        return paths
+
+    def verify(self, entry: Entry, progress: Callable[[int], object] = lambda _: None) -> None:
+        """Read all of a model's blobs and check them. Raises DamagedBlob for the first that is another."""
+        for layer in entry.manifest.blobs:
+            path = self.blobs.path(layer.digest)
+            found = hash_file(path, progress) if path.is_file() else None
+            if found != layer.digest:
+                is_now = "gone" if found is None else f"{found} now"
+                raise DamagedBlob(
+                    f"{layer.digest} of {entry.name} is {is_now}",
+                    hint=f"camelid rm {entry.name}; camelid pull {entry.name}",
+                )
+
+    def leftovers(self) -> list[Leftover]:
+        """Return the files that no model needs: blobs, and downloads that nobody goes on with."""
+        self._check_own()
+        needed, old_s = self._needed(), time.time() - PARTIAL_AGE_S
+        unused = [self.blobs.path(digest) for digest in self.blobs if digest not in needed]
+        partial = [path for path in self.blobs.folder.glob("sha256-*-partial*") if path.stat().st_mtime < old_s]
+        return [Leftover(path, path.stat().st_size) for path in (*unused, *partial)]
+
+    def _needed(self) -> set[Digest]:
+        """Return the blobs of all manifests. Raises DamagedManifest: what cannot be read may need anything."""
+        return {layer.digest for name in self.manifests for layer in self.manifests.read(name).blobs}
+
+    def _check_own(self) -> None:
+        if not self.is_own:
+            raise StoreError(f"{self.folder} belongs to another program", hint="change its models with that program")
+
+    def _folder_of(self, entry: Entry) -> Path:
+        """Return a folder in which the model's files lie under their names, as links to the blobs."""
+        folder = self.folder / "folders" / entry.manifest.digest.hex
+        for layer in entry.manifest.layers:
+            if layer.path is not None:
+                self._link(folder.joinpath(*layer.path.split("/")), layer)
+        return folder
+
+    def _link(self, path: Path, layer: Layer) -> None:
+        if path.is_symlink() or path.exists():
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.{os.getpid()}")
+        part.unlink(missing_ok=True)
+        part.symlink_to(self.blobs.path(layer.digest).resolve())
+        part.replace(path)
