@@ -10,6 +10,7 @@ CamelidError
 │   ├── BrokenLogits          it computed NaN or infinity, or left no token to choose
 │   └── BadVocabulary         the tokenizer is incomplete, contradicts itself or does not match the weights
 ├── NotFound                  no such model, file or object
+│   └── MissingModel          a name that no store here has; it may be fetched
 ├── StoreError                what lies in a store, or was to be put there
 │   ├── StoreFull             the disk has no room for it
 │   ├── DamagedBlob           a content is not the one that its digest names
@@ -100,6 +101,10 @@ class BadVocabulary(ModelError):
 
 class NotFound(CamelidError):
     """No model, file or object of that name."""
+
+
+class MissingModel(NotFound):
+    """A model that has a proper name, and that no store on this machine has."""
 
 
 class StoreError(CamelidError):

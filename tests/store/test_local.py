@@ -41,7 +41,13 @@ def test_a_folder_with_several_gguf_files_asks_which(tmp_path: Path) -> None:
     assert caught.value.hint == "give one of the files"
 
 
-@pytest.mark.parametrize("name", ["nothing", "/no/such/file.gguf", ""])
+def test_a_name_that_no_store_has_is_not_found_and_says_how_to_fetch_it(tmp_path: Path) -> None:
+    with pytest.raises(NotFound) as caught:
+        find("nothing", str(tmp_path))
+    assert caught.value.hint == "fetch it: camelid pull nothing:latest"
+
+
+@pytest.mark.parametrize("name", ["/no/such/file.gguf", "nothing.gguf", ""])
 def test_anything_else_is_not_found_and_says_what_can_be_given(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

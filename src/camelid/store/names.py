@@ -67,7 +67,7 @@ def parse_name(text: str, default_host: str = OLLAMA) -> Name:
     model, colon, tag = last.partition(":")
     tag = tag if colon else DEFAULT_TAG
     host = _ALIASES.get(host.lower(), host.lower())
-    namespace = namespace or DEFAULT_NAMESPACE.get(host, "library")
+    namespace = DEFAULT_NAMESPACE.get(host, "library") if namespace is None else namespace
     if len(host) > MAX_HOST or not _HOST.fullmatch(host):
         raise _bad(text, "host", host)
     for what, part, pattern in (("namespace", namespace, _NAMESPACE), ("model", model, PART), ("tag", tag, PART)):
@@ -85,15 +85,15 @@ def _scheme(text: str) -> tuple[str, str]:
     return scheme, rest
 
 
-def _split(rest: str, text: str, default_host: str) -> tuple[str, str, str]:
-    """Return host, namespace (may be empty) and model with tag."""
+def _split(rest: str, text: str, default_host: str) -> tuple[str, str | None, str]:
+    """Return host, namespace (None where none is given) and model with tag."""
     match rest.split("/"):
         case [last]:
-            return default_host, "", last
+            return default_host, None, last
         case ["ai", last]:
             return DOCKER, "ai", last
         case [first, last] if _is_host(first):
-            return first, "", last
+            return first, None, last
         case [namespace, last]:
             return default_host, namespace, last
         case [host, namespace, last]:

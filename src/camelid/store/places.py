@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from camelid.errors import NotFound
+from camelid.errors import MissingModel
 
 from .names import Name
 from .store import Entry, Store
@@ -29,8 +29,8 @@ def all_stores(folder: str | None) -> list[Store]:
 
 
 def find_entry(name: Name, folder: str | None) -> Entry:
-    """Return a model by its name, from the first store that has it. Raises NotFound, DamagedManifest."""
+    """Return a model by its name, from the first store that has it. Raises MissingModel, DamagedManifest."""
     for store in all_stores(folder):
         if store.manifests.find(name) is not None:
             return store.entry(name)
-    raise NotFound(f"there is no model {name} on this machine", hint=f"fetch it: camelid pull {name}")
+    raise MissingModel(f"there is no model {name} on this machine", hint=f"fetch it: camelid pull {name}")
