@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from camelid.errors import CamelidError, NotFound
 from camelid.runtime.status import Health, ModelStatus
-from camelid.types import ChatRequest, CompletionRequest, Event, Finished, FinishReason, Started, Text, Usage
+from camelid.types import ChatRequest, CompletionRequest, Event, Finished, FinishReason, Sampling, Started, Text, Usage
 
 HEALTHY = Health(
     is_started=True,
@@ -100,6 +100,12 @@ class FakeRuntime:
             self.num_open -= 1
             self.num_closed_early += not is_done
             self.closed.set()
+
+    async def unload(self, name: str) -> None:
+        raise NotImplementedError
+
+    def sampling(self, name: str) -> Sampling:
+        return Sampling(temperature=0.6, top_p=0.9)
 
     def loaded(self) -> list[ModelStatus]:
         return self.models

@@ -23,7 +23,7 @@ EXIT_INTERRUPTED = 130  # what shells report for a process that SIGINT ended
 # verb: (module, one line of help). The help stands here so that listing the verbs imports none of them.
 VERBS = {
     "run": ("camelid.cli.run", "Ask a model once, or chat with it."),
-    "serve": ("camelid.cli.serve", "Serve a model over HTTP, with OpenAI's API."),
+    "serve": ("camelid.cli.serve", "Serve models over HTTP, with the APIs of OpenAI and Ollama."),
     "pull": ("camelid.cli.pull", "Fetch a model from a registry."),
     "push": ("camelid.cli.push", "Send a model to a registry."),
     "list": ("camelid.cli.list", "Show the models on this machine."),

@@ -1,4 +1,4 @@
-"""`camelid serve`: one model behind HTTP."""
+"""`camelid serve`: models behind HTTP."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from camelid.settings import LogSettings, ModelSettings, ServerSettings, group, 
 @click.argument("model", default="cria")
 @setting_options(ServerSettings, ModelSettings, LogSettings)
 def command(model: str, **flags: str | None) -> None:
-    """Serve MODEL with OpenAI's API, until SIGTERM or Ctrl-C.
+    """Serve MODEL with the APIs of OpenAI and Ollama, until SIGTERM or Ctrl-C.
 
     Without a key, only this machine may ask. Running answers are finished before the server leaves.
     """
@@ -22,4 +22,5 @@ def command(model: str, **flags: str | None) -> None:
     from camelid.server.app import serve
 
     configure_logs(group(LogSettings, settings))
-    serve(Runtime(group(ModelSettings, settings)), group(ServerSettings, settings), model)
+    own = group(ModelSettings, settings)
+    serve(Runtime(own), group(ServerSettings, settings), model, models=own.models)

@@ -17,7 +17,7 @@ from typing import Any
 
 from camelid.errors import CamelidError, InvalidRequest, NotFound, Unavailable
 from camelid.settings import ModelSettings
-from camelid.types import ChatRequest, CompletionRequest, Event
+from camelid.types import ChatRequest, CompletionRequest, Event, Sampling
 
 from . import turn
 from .assembly import open_engine
@@ -90,6 +90,10 @@ class Runtime:
             listed = ", ".join(self._models) or "none"
             raise NotFound(f"the model {name!r} is not loaded", hint=f"loaded models: {listed}")
         return self._models[own]
+
+    def sampling(self, name: str) -> Sampling:
+        """Return the sampling that a loaded model's makers recommend. Raises NotFound."""
+        return self.get(name).sampling
 
     def loaded(self) -> list[ModelStatus]:
         """Return the loaded models, in the order of their loading."""

@@ -25,6 +25,7 @@ from .banner import banner
 from .connection import bounded
 from .contract import Loaded, ServedRuntime
 from .door import Door, ModelNames
+from .envelopes import envelope_of
 from .errors import internal_problem, problem_of, problem_of_http, respond
 from .guard import Guard, Named
 from .leaving import LeavingServer
@@ -32,6 +33,7 @@ from .lifecycle import Lifecycle
 from .limits import Limits
 from .listen import listen, url_of
 from .metrics import Metrics
+from .ollama.routes import OllamaRoutes
 from .openai import routes as openai_routes
 from .openai.replies import error_body
 
@@ -44,8 +46,12 @@ def create_app(
     aliases: Mapping[str, str] | None = None,
     lifecycle: Lifecycle | None = None,
     limits: Limits | None = None,
+    models: str | None = None,
 ) -> FastAPI:
-    """Return the application that serves `runtime`. `lifecycle` is given by who starts and stops it (`serve`)."""
+    """Return the application that serves `runtime`. `lifecycle` is given by who starts and stops it (`serve`).
+
+    models: the folder of the store, None for the usual one.
+    """
     lifecycle = lifecycle or Lifecycle()
     door = Door(
         runtime,
@@ -60,12 +66,13 @@ def create_app(
         summary="Llama-class language models over HTTP, in the dialects that clients speak.",
         docs_url=None,  # those pages load scripts from another host
         redoc_url=None,
-        middleware=[Middleware(Named), Middleware(Guard, Keys(settings.api_key), settings.host, error_body)],
+        middleware=[Middleware(Named), Middleware(Guard, Keys(settings.api_key), settings.host, envelope_of)],
         separate_input_output_schemas=False,
     )
     app.state.door = door
     app.include_router(health.router(door))
     app.include_router(openai_routes.OpenAIRoutes(door, f"camelid-{__version__}").router())
+    app.include_router(OllamaRoutes(door, models).router())
     _answer_errors(app)
     _describe(app, openai_routes.schemas())
     return app
@@ -78,6 +85,7 @@ def serve(
     aliases: Mapping[str, str] | None = None,
     *,
     limits: Limits | None = None,
+    models: str | None = None,
     announce: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True),
 ) -> None:
     """Load `default_model` and serve it until SIGTERM or Ctrl-C; then finish what runs, and close the runtime.
@@ -89,7 +97,13 @@ def serve(
     check_exposure(settings)
     limits, lifecycle = limits or Limits(), Lifecycle()
     app = create_app(
-        runtime, settings, default_model=default_model, aliases=aliases, lifecycle=lifecycle, limits=limits
+        runtime,
+        settings,
+        default_model=default_model,
+        aliases=aliases,
+        lifecycle=lifecycle,
+        limits=limits,
+        models=models,
     )
     server = LeavingServer(server_config(app, limits), lifecycle, settings.drain_seconds, limits)
     with listen(settings.host, settings.port) as listener:
@@ -147,18 +161,18 @@ def server_config(app: FastAPI, limits: Limits) -> uvicorn.Config:
 
 
 def _answer_errors(app: FastAPI) -> None:
-    """Answer every error in a dialect's envelope. There is one dialect so far; the next is chosen here, by path."""
+    """Answer every error in the envelope of the dialect that was asked."""
 
     async def ours(request: Request, error: Exception) -> Response:
         assert isinstance(error, CamelidError)
-        return respond(problem_of(error), error_body)
+        return respond(problem_of(error), envelope_of(request.url.path))
 
     async def https(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        return respond(problem_of_http(error), error_body)
+        return respond(problem_of_http(error), envelope_of(request.url.path))
 
     async def bug(request: Request, error: Exception) -> Response:
-        response = respond(internal_problem(), error_body)
+        response = respond(internal_problem(), envelope_of(request.url.path))
         response.headers["x-request-id"] = request.state.request_id  # this answer is made outside of Named
         return response
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Protocol
 
 from camelid.runtime.status import Health, ModelStatus
-from camelid.types import ChatRequest, CompletionRequest, Event
+from camelid.types import ChatRequest, CompletionRequest, Event, Sampling
 
 
 class Loaded(Protocol):
@@ -34,6 +34,12 @@ class ServedRuntime(Protocol):
 
     def complete(self, request: CompletionRequest) -> AsyncGenerator[Event, None]:
         """Yield the events of one plain completion."""
+
+    async def unload(self, name: str) -> None:
+        """Unload a model."""
+
+    def sampling(self, name: str) -> Sampling:
+        """Return the sampling that a loaded model's makers recommend."""
 
     def loaded(self) -> Sequence[ModelStatus]:
         """Return the loaded models."""

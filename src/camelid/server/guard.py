@@ -9,7 +9,7 @@ import logging
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -61,8 +61,8 @@ class Named:
 class Guard:
     """Refuses what may not come in. `host` is the address that the server listens on."""
 
-    def __init__(self, app: ASGIApp, keys: Keys, host: str, envelope: Envelope) -> None:
-        self._app, self._keys, self._envelope = app, keys, envelope
+    def __init__(self, app: ASGIApp, keys: Keys, host: str, envelope_of: Callable[[str], Envelope]) -> None:
+        self._app, self._keys, self._envelope_of = app, keys, envelope_of
         self._host = host
         self._is_local = is_loopback(host)
 
@@ -72,7 +72,7 @@ class Guard:
         if problem is None:
             await self._app(scope, receive, send)
         else:
-            await respond(problem, self._envelope)(scope, receive, send)
+            await respond(problem, self._envelope_of(scope["path"]))(scope, receive, send)
 
     def _problem(self, scope: Scope) -> Problem | None:
         headers = _headers(scope)
@@ -90,7 +90,9 @@ class Guard:
             self._keys.check(headers.get(b"authorization"))
         except Unauthorized as error:
             return replace(problem_of(error), close=scope["method"] == "POST")  # its body is not read
-        if scope["method"] == "POST" and not _is_json(headers.get(b"content-type", b"")):
+        # Pages of other origins are out by their Origin header; Ollama's examples post with curl's own content type.
+        is_ollamas = scope["path"].startswith("/api/") and origin is None
+        if scope["method"] == "POST" and not is_ollamas and not _is_json(headers.get(b"content-type", b"")):
             return http_problem(415, "the body must be sent as content-type: application/json", close=True)
         return None
 

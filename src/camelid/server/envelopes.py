@@ -1,0 +1,12 @@
+"""Which dialect words an error: the one whose path was asked."""
+
+from __future__ import annotations
+
+from .errors import Envelope
+from .ollama.replies import error_body as ollama_error
+from .openai.replies import error_body as openai_error
+
+
+def envelope_of(path: str) -> Envelope:
+    """Return the envelope of errors at `path`."""
+    return ollama_error if path.startswith("/api/") else openai_error

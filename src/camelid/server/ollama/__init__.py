@@ -1,0 +1,1 @@
+"""Ollama's own dialect: `/api/…`, as its clients speak it."""

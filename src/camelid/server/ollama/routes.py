@@ -1,0 +1,283 @@
+"""The routes of Ollama's dialect: each reads a body, asks the runtime or the store, and writes the answer."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import secrets
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+from fastapi import APIRouter, Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+
+from camelid import __version__
+from camelid.errors import CamelidError, InvalidRequest, NotFound
+from camelid.runtime.summary import summarize
+from camelid.store.local import find
+from camelid.store.names import parse_name
+from camelid.store.places import all_stores, own_store
+from camelid.store.store import Entry
+from camelid.store.transfer import Watcher, pull
+from camelid.types import ChatRequest, Event
+
+from ..decode import decode, read_body
+from ..door import Door
+from ..stream import EventStream, while_connected
+from .bodies import ChatBody, CopyBody, GenerateBody, NameBody
+from .replies import MEDIA_TYPE, Clock, Reply, Wrap, as_chat, as_generate, empty, encode
+from .requests import keep_alive_s, to_chat_request, to_generate_request
+
+_CHAT = msgspec.json.Decoder(ChatBody)
+_GENERATE = msgspec.json.Decoder(GenerateBody)
+_NAME = msgspec.json.Decoder(NameBody)
+_COPY = msgspec.json.Decoder(CopyBody)
+
+
+class OllamaRoutes:
+    """The handlers, over one door; `models` is the folder of our store."""
+
+    def __init__(self, door: Door, models: str | None) -> None:
+        self._door = door
+        self._models = models
+
+    def router(self) -> APIRouter:
+        """Return the routes."""
+        routes = APIRouter(tags=["ollama"])
+        for path, handler in (("/api/version", self.version), ("/api/tags", self.tags)):
+            routes.add_api_route(path, handler, methods=["GET", "HEAD"], include_in_schema=False)
+        routes.add_api_route("/api/ps", self.ps, methods=["GET"], include_in_schema=False)
+        for path, post in (("chat", self.chat), ("generate", self.generate), ("show", self.show)):
+            routes.add_api_route(f"/api/{path}", post, methods=["POST"], include_in_schema=False)
+        for path, post in (("pull", self.pull), ("copy", self.copy)):
+            routes.add_api_route(f"/api/{path}", post, methods=["POST"], include_in_schema=False)
+        routes.add_api_route("/api/delete", self.delete, methods=["DELETE"], include_in_schema=False)
+        return routes
+
+    # ── answers ──
+
+    async def chat(self, request: Request) -> Response:
+        """Answer a conversation; without messages, load or unload the model."""
+        body, clock = decode(await read_body(request, self._door.limits), _CHAT), Clock()
+        if not body.messages:
+            return await self._load_only(body.model, keep_alive_s(body.keep_alive), as_chat)
+        own = await self._ready(body.model, clock)
+        ask = to_chat_request(body, own, secrets.randbits(63), self._door.runtime.sampling(own), self._door.limits)
+        return await self._answer(request, self._door.chat(ask), Reply(body.model, as_chat, clock), body.stream)
+
+    async def generate(self, request: Request) -> Response:
+        """Answer a prompt; without one, load or unload the model."""
+        body, clock = decode(await read_body(request, self._door.limits), _GENERATE), Clock()
+        if not body.prompt:
+            return await self._load_only(body.model, keep_alive_s(body.keep_alive), as_generate)
+        own = await self._ready(body.model, clock)
+        ask = to_generate_request(body, own, secrets.randbits(63), self._door.runtime.sampling(own))
+        events = self._door.chat(ask) if isinstance(ask, ChatRequest) else self._door.complete(ask)
+        return await self._answer(request, events, Reply(body.model, as_generate, clock), body.stream)
+
+    async def _answer(
+        self, request: Request, events: AsyncGenerator[Event, None], reply: Reply, stream: bool
+    ) -> Response:
+        if stream:
+            return EventStream(events, reply, self._door.lifecycle, self._door.limits)
+
+        async def gather() -> bytes:
+            async with aclosing(events):
+                async for event in events:
+                    reply.feed(event)
+            return reply.body()
+
+        with self._door.lifecycle.request() as ended:
+            content = await while_connected(gather(), request.receive, ended)
+        return Response(content, media_type="application/json")
+
+    async def _load_only(self, name: str, keep_s: float | None, wrap: Wrap) -> Response:
+        if keep_s == 0:
+            own = self._loaded_name(name)
+            if own is not None:
+                await self._door.runtime.unload(own)
+            return Response(empty(name, wrap, "unload"), media_type="application/json")
+        await self._ready(name, Clock())
+        return Response(empty(name, wrap, "load"), media_type="application/json")
+
+    async def _ready(self, name: str, clock: Clock) -> str:
+        """Return the runtime's name of a model, loaded now if it was not. Raises what loading raises."""
+        own = self._loaded_name(name)
+        if own is None:
+            if not name:
+                raise InvalidRequest("model is required", field="model")
+            self._entry_or_bundled(name)
+            own = (await self._door.runtime.load(name)).name
+        clock.ready = time.perf_counter_ns()
+        return own
+
+    def _loaded_name(self, name: str) -> str | None:
+        known = self._door.names.resolve(name)
+        wanted = (known, known.removesuffix(":latest"), f"{known}:latest")
+        return next((status.name for status in self._door.runtime.loaded() if status.name in wanted), None)
+
+    # ── models ──
+
+    async def version(self) -> Response:
+        """Tell the version, which is Camelid's."""
+        return JSONResponse({"version": __version__})
+
+    async def tags(self) -> Response:
+        """List the models on this machine, the newest first, and those that are loaded from elsewhere."""
+        entries = await asyncio.to_thread(self._entries)
+        listed = [_tag(entry) for entry in entries]
+        names = {tag["name"] for tag in listed}
+        loaded = [_loaded_tag(status) for status in self._door.runtime.loaded() if status.name not in names]
+        return JSONResponse({"models": [*loaded, *listed]})
+
+    async def ps(self) -> Response:
+        """List the loaded models."""
+        return JSONResponse({"models": [_loaded_tag(status) for status in self._door.runtime.loaded()]})
+
+    async def show(self, request: Request) -> Response:
+        """Describe a model."""
+        body = decode(await read_body(request, self._door.limits), _NAME)
+        name = body.model or body.name
+        if not name:
+            raise InvalidRequest("model is required", field="model")
+        return JSONResponse(await asyncio.to_thread(self._described, name))
+
+    async def delete(self, request: Request) -> Response:
+        """Forget a model."""
+        body = decode(await read_body(request, self._door.limits), _NAME)
+        await asyncio.to_thread(own_store(self._models).remove, self._parsed(body.model or body.name))
+        return Response()
+
+    async def copy(self, request: Request) -> Response:
+        """Give a model a second name."""
+        body = decode(await read_body(request, self._door.limits), _COPY)
+        source, target = self._parsed(body.source), self._parsed(body.destination)
+        await asyncio.to_thread(own_store(self._models).copy, source, target)
+        return Response()
+
+    async def pull(self, request: Request) -> Response:
+        """Fetch a model, telling how far it is."""
+        body = decode(await read_body(request, self._door.limits), _NAME)
+        lines = self._pulled(body.model or body.name)
+        if body.stream:
+            return StreamingResponse(lines, media_type=MEDIA_TYPE)
+        last = [line async for line in lines][-1]
+        return Response(last, status_code=500 if b'"error"' in last else 200, media_type="application/json")
+
+    async def _pulled(self, name: str) -> AsyncIterator[bytes]:
+        """Yield lines while a model is fetched in a thread."""
+        loop, lines = asyncio.get_running_loop(), asyncio.Queue[dict[str, Any] | None]()
+        parsed = self._parsed(name)
+
+        def say(**values: Any) -> None:
+            with contextlib.suppress(RuntimeError):  # the client left and the loop with it
+                loop.call_soon_threadsafe(lines.put_nowait, values)
+
+        def fetch() -> None:
+            try:
+                pull(own_store(self._models), parsed, _watcher(say), lambda manifest, need: None)
+                say(status="success")
+            except CamelidError as error:
+                say(error=error.message)
+            finally:
+                loop.call_soon_threadsafe(lines.put_nowait, None)
+
+        task = asyncio.create_task(asyncio.to_thread(fetch))
+        while (values := await lines.get()) is not None:
+            yield encode(values) + b"\n"
+        await task
+
+    def _entries(self) -> list[Entry]:
+        found = {entry.name: entry for store in reversed(all_stores(self._models)) for entry in store.entries()}
+        return sorted(found.values(), key=lambda entry: -entry.modified_s)
+
+    def _entry_or_bundled(self, name: str) -> None:
+        """Raise NotFound in Ollama's words unless the name leads to a model; a path does not: it is no name."""
+        try:
+            self._parsed(name)
+            find(name, self._models)
+        except NotFound as error:
+            raise NotFound(f"model '{name}' not found") from error
+
+    def _parsed(self, name: str) -> Any:
+        try:
+            return parse_name(name)
+        except InvalidRequest as error:
+            raise InvalidRequest("invalid model name", field="model") from error
+
+    def _described(self, name: str) -> dict[str, Any]:
+        self._entry_or_bundled(name)
+        files = find(name, self._models)
+        summary = summarize(files.weights)
+        parameters = "\n".join(f"{key:<30} {json.dumps(value)}" for key, value in files.parameters.items())
+        texts = {"parameters": parameters, "system": files.system}
+        family = summary["architecture"]
+        return {
+            **{key: text for key, text in texts.items() if text},
+            "details": {
+                "parent_model": "",
+                "format": "gguf",
+                "family": family,
+                "families": [family],
+                "parameter_size": summary["parameters"],
+                "quantization_level": summary["quantization"],
+            },
+            "model_info": {
+                "general.architecture": family,
+                f"{family}.context_length": summary["context length"],
+                f"{family}.embedding_length": summary["embedding length"],
+                f"{family}.block_count": summary["layers"],
+            },
+            "capabilities": ["completion"],
+        }
+
+
+def _watcher(say: Any) -> Watcher:
+    current: dict[str, Any] = {}
+
+    def begin(layer: Any) -> None:
+        current.update(digest=str(layer.digest), total=layer.size, completed=0)
+
+    def done(size: int) -> None:
+        current["completed"] += size
+        say(status=f"pulling {current['digest'][7:19]}", **current)
+
+    return Watcher(begin, done, say=lambda text: say(status="pulling manifest"))
+
+
+def _tag(entry: Entry) -> dict[str, Any]:
+    name = str(entry.name)
+    modified = datetime.fromtimestamp(entry.modified_s, UTC).isoformat().replace("+00:00", "Z")
+    return {
+        "name": name,
+        "model": name,
+        "modified_at": modified,
+        "size": entry.manifest.size,
+        "digest": entry.manifest.digest.hex,
+        "details": _details("llama"),
+    }
+
+
+def _loaded_tag(status: Any) -> dict[str, Any]:
+    loaded = datetime.fromtimestamp(status.loaded_at, UTC).isoformat().replace("+00:00", "Z")
+    return {
+        "name": status.name,
+        "model": status.name,
+        "modified_at": loaded,
+        "size": status.memory_bytes,
+        "digest": "",
+        "details": {**_details(status.architecture), "parameter_size": f"{status.num_parameters / 1e9:.1f}B"},
+        "expires_at": "2318-01-01T00:00:00Z",  # it stays until somebody unloads it
+        "size_vram": status.memory_bytes if status.backend.startswith("gpu") else 0,
+        "context_length": status.context_length,
+    }
+
+
+def _details(family: str) -> dict[str, Any]:
+    known = {"parent_model": "", "format": "gguf", "family": family, "families": [family]}
+    return {**known, "parameter_size": "", "quantization_level": ""}

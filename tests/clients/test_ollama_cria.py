@@ -1,0 +1,209 @@
+"""The official `ollama` client against `camelid serve cria`: chats, prompts, models, errors."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import ollama
+import pytest
+
+from camelid.store.local import find
+from camelid.store.manifests import DOCKER_MANIFEST, OLLAMA_LAYER, Layer, write_manifest
+from camelid.store.names import parse_name
+from camelid.store.store import Store
+
+HELLO = [{"role": "user", "content": "Hello!"}]
+GREEDY = {"temperature": 0}
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "Get the current weather in a city",
+        "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A store with cria under the name `mine`, with parameters of its own."""
+    store, parameters, config = Store(tmp_path_factory.mktemp("models")), b'{"temperature": 0}', b"{}"
+    weights = find("cria").weights
+    layers = (
+        Layer(f"{OLLAMA_LAYER}model", store.blobs.add_file(weights), weights.stat().st_size),
+        Layer(f"{OLLAMA_LAYER}params", store.blobs.add(parameters), len(parameters)),
+    )
+    image = Layer("application/vnd.docker.container.image.v1+json", store.blobs.add(config), len(config))
+    store.manifests.write(parse_name("mine"), write_manifest(DOCKER_MANIFEST, image, layers))
+    return store
+
+
+@pytest.fixture(scope="module")
+def url(store: Store) -> Iterator[str]:
+    command = [sys.executable, "-m", "camelid", "serve", "cria", "--port", "0", "--models", str(store.folder)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "CAMELID_CONTEXT_LENGTH": "512"}
+    command += ["--log-level", "warning"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            assert process.stderr is not None
+            lines = iter(process.stderr.readline, "")
+            yield next(found[0] for line in lines if (found := re.search(r"http://[\d.]+:\d+", line)))
+        finally:
+            process.terminate()
+
+
+@pytest.fixture
+def client(url: str) -> Iterator[ollama.Client]:
+    client = ollama.Client(host=url)
+    yield client
+    client._client.close()
+
+
+def test_a_chat_is_answered_with_counts_and_durations(client: ollama.Client) -> None:
+    answer = client.chat("cria", HELLO, options=GREEDY)
+    assert (answer.model, answer.done, answer.done_reason, answer.message.role) == ("cria", True, "stop", "assistant")
+    assert answer.message.content
+    assert answer.eval_count > 1  # type: ignore[operator]
+    for duration in (answer.total_duration, answer.load_duration, answer.prompt_eval_duration, answer.eval_duration):
+        assert duration is not None
+        assert duration >= 0
+    assert answer.total_duration >= answer.eval_duration + answer.prompt_eval_duration  # type: ignore[operator]
+    assert answer.prompt_eval_count > 5  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("options", [GREEDY, {"seed": 7}, {"seed": 7, "top_k": 3, "top_p": 0.5, "min_p": 0.1}])
+def test_a_stream_says_what_the_whole_answer_says(client: ollama.Client, options: dict[str, Any]) -> None:
+    whole = client.chat("cria", HELLO, options=options)
+    parts = list(client.chat("cria", HELLO, options=options, stream=True))
+    assert "".join(part.message.content or "" for part in parts) == whole.message.content
+    assert [part.done for part in parts] == [False] * (len(parts) - 1) + [True]
+    assert parts[-1].message.content == ""
+    assert parts[-1].eval_count == whole.eval_count
+
+
+def test_a_prompt_is_answered_like_a_chat_of_one_message(client: ollama.Client) -> None:
+    generated = client.generate("cria", "Hello!", options=GREEDY)
+    assert generated.response == client.chat("cria", HELLO, options=GREEDY).message.content
+    with_system = client.generate("cria", "Hello!", system="You are cria.", options=GREEDY)
+    messages = [{"role": "system", "content": "You are cria."}, *HELLO]
+    assert with_system.response == client.chat("cria", messages, options=GREEDY).message.content
+
+
+def test_a_raw_prompt_goes_without_the_template(client: ollama.Client) -> None:
+    raw = client.generate("cria", "1, 2, 3", raw=True, options={**GREEDY, "num_predict": 4})
+    templated = client.generate("cria", "1, 2, 3", options={"num_predict": 1})
+    assert raw.prompt_eval_count < templated.prompt_eval_count  # type: ignore[operator]
+    assert raw.done_reason in ("length", "stop")
+
+
+def test_an_answer_ends_at_num_predict_or_a_stop_string(client: ollama.Client) -> None:
+    cut = client.chat("cria", HELLO, options={**GREEDY, "num_predict": 1})
+    assert (cut.done_reason, cut.eval_count) == ("length", 1)
+    whole = client.chat("cria", HELLO, options=GREEDY).message.content or ""
+    stopped = client.chat("cria", HELLO, options={**GREEDY, "stop": [whole[2]]})
+    assert stopped.message.content == whole[:2]
+    assert stopped.done_reason == "stop"
+
+
+def test_log_probabilities_come_with_their_tokens(url: str) -> None:
+    body = {"model": "cria", "messages": HELLO, "stream": False, "logprobs": True, "top_logprobs": 2, "options": GREEDY}
+    answer = post(url, "/api/chat", body)
+    pieces = b"".join(bytes(score["bytes"]) for score in answer["logprobs"] if not score["token"].startswith("<|"))
+    assert pieces.decode() == answer["message"]["content"]
+    assert all(len(score["top_logprobs"]) == 2 and score["logprob"] <= 0 for score in answer["logprobs"])
+
+
+def test_tools_and_their_results_may_be_in_the_history(client: ollama.Client) -> None:
+    call = {"function": {"name": "get_weather", "arguments": {"city": "Paris"}}}
+    messages: list[Any] = [
+        {"role": "user", "content": "What is the weather in Paris?"},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "tool", "content": '{"temperature": 21}', "tool_name": "get_weather"},
+    ]
+    answer = client.chat("cria", messages, tools=[TOOL], options=GREEDY)
+    assert answer.done_reason == "stop"
+
+
+def test_models_are_listed_and_described(client: ollama.Client, store: Store) -> None:
+    listed = {model.model: model for model in client.list().models}
+    assert set(listed) >= {"cria", "mine:latest"}
+    assert listed["mine:latest"].digest == store.entry(parse_name("mine")).manifest.digest.hex
+    shown = client.show("mine")
+    assert shown.details is not None
+    assert (shown.details.format, shown.details.family) == ("gguf", "llama")
+    assert "temperature" in (shown.parameters or "")
+
+
+def test_a_stored_model_is_loaded_when_it_is_asked_for_and_unloaded_on_request(client: ollama.Client) -> None:
+    answer = client.chat("mine", HELLO)
+    greedy = client.chat("cria", HELLO, options=GREEDY)
+    assert answer.message.content == greedy.message.content  # its makers' temperature counts
+    assert {model.model for model in client.ps().models} == {"cria", "mine:latest"}
+    assert client.generate("mine", "", keep_alive=0).done_reason == "unload"
+    assert {model.model for model in client.ps().models} == {"cria"}
+    assert client.generate("cria", "").done_reason == "load"
+
+
+def test_a_model_is_copied_and_deleted(client: ollama.Client) -> None:
+    client.copy("mine", "someone/copy:2")
+    assert "someone/copy:2" in {model.model for model in client.list().models}
+    client.delete("someone/copy:2")
+    assert "someone/copy:2" not in {model.model for model in client.list().models}
+
+
+REFUSALS: dict[str, tuple[int, str, Callable[[ollama.Client], object]]] = {
+    "unknown model": (404, "model 'nope' not found", lambda c: c.chat("nope", HELLO)),
+    "unknown model, generate": (404, "model 'nope' not found", lambda c: c.generate("nope", "x")),
+    "unknown model, show": (404, "model 'nope' not found", lambda c: c.show("nope")),
+    "no name": (400, "invalid model name", lambda c: c.chat("a b", HELLO)),
+    "a path": (400, "invalid model name", lambda c: c.chat("/etc/passwd", HELLO)),
+    "a path upwards": (400, "invalid model name", lambda c: c.show("../../x/y/z")),
+    "option of another type": (400, "must be of type integer", lambda c: c.chat("cria", HELLO, options={"top_k": "x"})),
+    "option out of range": (400, "top_p must be", lambda c: c.chat("cria", HELLO, options={"top_p": 7.0})),
+    "images": (400, "images is not supported", lambda c: c.generate("cria", "x", images=[b"\x89PNG"])),
+    "suffix": (400, "suffix is not supported", lambda c: c.generate("cria", "x", suffix="y")),
+    "thinking": (400, "does not support thinking", lambda c: c.chat("cria", HELLO, think=True)),
+    "format": (400, "format is not supported", lambda c: c.chat("cria", HELLO, format="json")),
+    "a prompt too long": (400, "and the context holds", lambda c: c.generate("cria", "word " * 3000)),
+    "delete": (404, "there is no model nope", lambda c: c.delete("nope")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_what_cannot_be_is_refused_in_ollamas_envelope(client: ollama.Client, case: str) -> None:
+    status, text, ask = REFUSALS[case]
+    with pytest.raises(ollama.ResponseError) as caught:
+        ask(client)
+    assert caught.value.status_code == status
+    assert text in caught.value.error
+
+
+def test_a_pull_that_fails_says_so_in_its_stream(client: ollama.Client) -> None:
+    with pytest.raises(ollama.ResponseError, match="cannot be reached"):
+        list(client.pull("localhost:1/ns/m", stream=True))
+
+
+def test_ollamas_own_examples_need_no_content_type_but_other_pages_stay_out(url: str) -> None:
+    body = {"model": "cria", "prompt": "Hello!", "stream": False, "options": GREEDY}
+    answer = post(url, "/api/generate", body, {"Content-Type": "application/x-www-form-urlencoded"})
+    assert answer["done"] is True
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        post(url, "/api/generate", body, {"Content-Type": "text/plain", "Origin": "http://evil.example"})
+    assert caught.value.code == 403
+    assert set(json.loads(caught.value.read())) == {"error"}
+
+
+def post(url: str, path: str, body: dict[str, Any], headers: dict[str, str] | None = None) -> dict[str, Any]:
+    sent = {"Content-Type": "application/json", **(headers or {})}
+    request = urllib.request.Request(url + path, json.dumps(body).encode(), sent)
+    with urllib.request.urlopen(request) as response:
+        answer: dict[str, Any] = json.loads(response.read())
+    return answer
