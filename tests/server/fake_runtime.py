@@ -104,6 +104,9 @@ class FakeRuntime:
     async def unload(self, name: str) -> None:
         raise NotImplementedError
 
+    async def count_tokens(self, request: ChatRequest) -> int:
+        return 7
+
     def sampling(self, name: str) -> Sampling:
         return Sampling(temperature=0.6, top_p=0.9)
 

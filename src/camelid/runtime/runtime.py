@@ -91,6 +91,10 @@ class Runtime:
             raise NotFound(f"the model {name!r} is not loaded", hint=f"loaded models: {listed}")
         return self._models[own]
 
+    async def count_tokens(self, request: ChatRequest) -> int:
+        """Return how many tokens the prompt of a conversation has. Raises NotFound, TemplateError."""
+        return len(await asyncio.to_thread(turn.encode_chat, self.get(request.model), request))
+
     def sampling(self, name: str) -> Sampling:
         """Return the sampling that a loaded model's makers recommend. Raises NotFound."""
         return self.get(name).sampling

@@ -27,12 +27,17 @@ def chat(model: LoadedModel, request: ChatRequest) -> AsyncGenerator[Event, None
     """
 
     def encode() -> list[int]:
-        return model.text.tokenizer.encode_prompt(model.text.template.render(request.messages, request.tools))
+        return encode_chat(model, request)
 
     def answer(choice: int) -> GrowingAnswer:
         return GrowingAnswer(choice, model.text.tokenizer, request.generation, tools=request.tools)
 
     return _turn(model, request.generation, encode, answer)
+
+
+def encode_chat(model: LoadedModel, request: ChatRequest) -> list[int]:
+    """Return the ids of a conversation's prompt. Raises TemplateError."""
+    return model.text.tokenizer.encode_prompt(model.text.template.render(request.messages, request.tools))
 
 
 def complete(model: LoadedModel, request: CompletionRequest) -> AsyncGenerator[Event, None]:

@@ -20,6 +20,7 @@ from camelid.errors import CamelidError
 from camelid.settings import ServerSettings
 
 from . import health
+from .anthropic.routes import AnthropicRoutes
 from .auth import Keys, check_exposure
 from .banner import banner
 from .connection import bounded
@@ -72,6 +73,7 @@ def create_app(
     app.state.door = door
     app.include_router(health.router(door))
     app.include_router(openai_routes.OpenAIRoutes(door, f"camelid-{__version__}").router())
+    app.include_router(AnthropicRoutes(door).router())
     app.include_router(OllamaRoutes(door, models).router())
     _answer_errors(app)
     _describe(app, openai_routes.schemas())

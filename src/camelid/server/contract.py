@@ -38,6 +38,9 @@ class ServedRuntime(Protocol):
     async def unload(self, name: str) -> None:
         """Unload a model."""
 
+    async def count_tokens(self, request: ChatRequest) -> int:
+        """Return how many tokens the prompt of a conversation has."""
+
     def sampling(self, name: str) -> Sampling:
         """Return the sampling that a loaded model's makers recommend."""
 

@@ -87,7 +87,7 @@ class Guard:
         if origin is not None and not same_origin(origin, scope["scheme"], host):
             return http_problem(403, "requests from pages of another origin are not served", close=True)
         try:
-            self._keys.check(headers.get(b"authorization"))
+            self._keys.check(headers.get(b"authorization") or _as_bearer(headers.get(b"x-api-key")))
         except Unauthorized as error:
             return replace(problem_of(error), close=scope["method"] == "POST")  # its body is not read
         # Pages of other origins are out by their Origin header; Ollama's examples post with curl's own content type.
@@ -99,6 +99,11 @@ class Guard:
 
 def _headers(scope: Scope) -> Mapping[bytes, bytes]:
     return dict(scope["headers"])
+
+
+def _as_bearer(key: bytes | None) -> bytes | None:
+    """Return a key that comes in Anthropic's header as the other dialects send it."""
+    return None if key is None else b"Bearer " + key
 
 
 def _is_json(content_type: bytes) -> bool:

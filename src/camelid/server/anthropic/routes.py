@@ -1,0 +1,62 @@
+"""The routes of Anthropic's dialect: each reads a body, hands a request to the runtime, and writes the events back."""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import aclosing
+
+import msgspec
+from fastapi import APIRouter, Request
+from starlette.responses import JSONResponse, Response
+
+from ..decode import decode, read_body
+from ..door import Door
+from ..stream import EventStream, while_connected
+from .bodies import CountBody, MessagesBody
+from .replies import Reply, Stream
+from .requests import to_chat_request, to_prompt
+
+_MESSAGES = msgspec.json.Decoder(MessagesBody)
+_COUNT = msgspec.json.Decoder(CountBody)
+
+
+class AnthropicRoutes:
+    """The handlers, over one door."""
+
+    def __init__(self, door: Door) -> None:
+        self._door = door
+
+    def router(self) -> APIRouter:
+        """Return the routes."""
+        routes = APIRouter(prefix="/v1", tags=["anthropic"])
+        routes.add_api_route("/messages", self.messages, methods=["POST"], include_in_schema=False)
+        routes.add_api_route("/messages/count_tokens", self.count, methods=["POST"], include_in_schema=False)
+        return routes
+
+    async def messages(self, request: Request) -> Response:
+        """Answer a conversation."""
+        door = self._door
+        body = decode(await read_body(request, door.limits), _MESSAGES)
+        model = door.names.resolve(body.model)
+        ask = to_chat_request(body, model, secrets.randbits(63), door.runtime.sampling(model), door.limits)
+        events, identity = door.chat(ask), f"msg_{secrets.token_hex(12)}"
+        if body.stream:
+            return EventStream(events, Stream(identity, body.model), door.lifecycle, door.limits)
+        reply = Reply(identity, body.model)
+
+        async def gather() -> bytes:
+            async with aclosing(events):
+                async for event in events:
+                    reply.feed(event)
+            return reply.body()
+
+        with door.lifecycle.request() as ended:
+            content = await while_connected(gather(), request.receive, ended)
+        return Response(content, media_type="application/json")
+
+    async def count(self, request: Request) -> Response:
+        """Count the tokens of a prompt without answering it."""
+        door = self._door
+        body = decode(await read_body(request, door.limits), _COUNT)
+        ask = to_prompt(body, door.names.resolve(body.model), door.limits)
+        return JSONResponse({"input_tokens": await door.runtime.count_tokens(ask)})
