@@ -207,3 +207,35 @@ def post(url: str, path: str, body: dict[str, Any], headers: dict[str, str] | No
     with urllib.request.urlopen(request) as response:
         answer: dict[str, Any] = json.loads(response.read())
     return answer
+
+
+OLD_CLIENT = os.environ.get("CAMELID_TEST_OLLAMA_033")  # a folder with ollama 0.3.3, which some programs still pin
+OLD_SCRIPT = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+import ollama
+client = ollama.Client(host=sys.argv[2])
+hello = [{"role": "user", "content": "Hello!"}]
+whole = client.chat("cria", hello, options={"temperature": 0})
+parts = [part["message"]["content"] for part in client.chat("cria", hello, options={"temperature": 0}, stream=True)]
+generated = client.generate("cria", "Hello!", options={"temperature": 0})
+names = [model["name"] for model in client.list()["models"]]
+try:
+    client.chat("nope", hello)
+except ollama.ResponseError as error:
+    refused = [error.status_code, error.error]
+print(json.dumps([whole["message"]["content"], "".join(parts), generated["response"], names, refused,
+                  client.show("mine")["details"]["family"], len(client.ps()["models"])]))
+"""
+
+
+@pytest.mark.skipif(OLD_CLIENT is None, reason="CAMELID_TEST_OLLAMA_033 names no folder with ollama 0.3.3")
+def test_an_old_client_works_as_well(url: str) -> None:
+    command = [sys.executable, "-c", OLD_SCRIPT, OLD_CLIENT or "", url]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    whole, streamed, generated, names, refused, family, num_loaded = json.loads(done.stdout)
+    assert whole == streamed == generated != ""
+    assert set(names) >= {"cria", "mine:latest"}
+    assert refused == [404, "model 'nope' not found"]
+    assert (family, num_loaded) == ("llama", 1)
