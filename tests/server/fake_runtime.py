@@ -108,7 +108,7 @@ class FakeRuntime:
         return 7
 
     def sampling(self, name: str) -> Sampling:
-        return Sampling(temperature=0.6, top_p=0.9)
+        return Sampling()
 
     def loaded(self) -> list[ModelStatus]:
         return self.models

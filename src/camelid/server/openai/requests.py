@@ -1,14 +1,15 @@
 """From a typed body to the request that the runtime understands. All checking ends here.
 
 Every field is honoured, or has no effect by its nature (a label), or is refused by name: nothing is left out in
-silence. Defaults are OpenAI's. Nothing here knows HTTP or the runtime.
+silence. Sampling that a body leaves out is as the model's makers recommend; every other default is OpenAI's. Nothing
+here knows HTTP or the runtime.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from camelid.errors import InvalidRequest
@@ -30,6 +31,11 @@ from ..limits import Limits
 from . import bodies
 from .bodies import ChatBody, CompletionBody
 
+_SAMPLING = (
+    *("temperature", "top_k", "top_p", "min_p", "typical_p", "repetition_penalty"),
+    *("presence_penalty", "frequency_penalty", "logit_bias"),
+)
+PLAIN = Sampling()  # the model's distribution as it is
 COMPLETION_MAX_TOKENS = 16  # OpenAI's default for plain completions
 
 _NAME = re.compile(r"^[a-zA-Z0-9_-]{1,64}$")  # OpenAI's rule for the names of functions
@@ -76,7 +82,9 @@ class Form:
     echo: str = ""  # text to put before each answer
 
 
-def to_chat_request(body: ChatBody, model: str, seed: int, limits: Limits) -> ChatRequest:
+def to_chat_request(
+    body: ChatBody, model: str, seed: int, limits: Limits, recommended: Sampling = PLAIN
+) -> ChatRequest:
     """Return what `body` asks of `model`.
 
     `seed` is used when the body brings none. Raises InvalidRequest naming the field.
@@ -90,7 +98,7 @@ def to_chat_request(body: ChatBody, model: str, seed: int, limits: Limits) -> Ch
         model=model,
         messages=_messages(body.messages),
         tools=_tools(body, limits),
-        generation=_generation(body, seed, _chat_max_tokens(body), _chat_top_logprobs(body)),
+        generation=_generation(body, seed, recommended, _chat_max_tokens(body), _chat_top_logprobs(body)),
     )
 
 
@@ -106,7 +114,9 @@ def chat_form(body: ChatBody, model: str) -> Form:
     )
 
 
-def to_completion_requests(body: CompletionBody, model: str, seed: int, limits: Limits) -> list[CompletionRequest]:
+def to_completion_requests(
+    body: CompletionBody, model: str, seed: int, limits: Limits, recommended: Sampling = PLAIN
+) -> list[CompletionRequest]:
     """Return one request for each prompt of `body`. Raises InvalidRequest naming the field."""
     _refuse_fields(body)
     if body.best_of is not None and body.best_of != (body.n or 1):
@@ -114,7 +124,7 @@ def to_completion_requests(body: CompletionBody, model: str, seed: int, limits: 
     if body.logprobs is not None and not 0 <= body.logprobs <= MAX_TOP_LOGPROBS:
         raise InvalidRequest(f"logprobs must be 0–{MAX_TOP_LOGPROBS}, got {body.logprobs}", field="logprobs")
     max_tokens = COMPLETION_MAX_TOKENS if body.max_tokens is None else body.max_tokens
-    generation = _generation(body, seed, max_tokens, body.logprobs)
+    generation = _generation(body, seed, recommended, max_tokens, body.logprobs)
     return [CompletionRequest(model, prompt, generation) for prompt in _prompts(body, limits)]
 
 
@@ -130,9 +140,11 @@ def completion_form(body: CompletionBody, model: str) -> Form:
     )
 
 
-def _generation(body: ChatBody | CompletionBody, seed: int, max_tokens: int | None, top: int | None) -> Generation:
+def _generation(
+    body: ChatBody | CompletionBody, seed: int, recommended: Sampling, max_tokens: int | None, top: int | None
+) -> Generation:
     return Generation(
-        sampling=_sampling(body, seed),
+        sampling=_sampling(body, seed, recommended),
         stopping=Stopping(
             max_tokens=max_tokens,
             min_tokens=_or(body.min_tokens, 0),
@@ -144,19 +156,12 @@ def _generation(body: ChatBody | CompletionBody, seed: int, max_tokens: int | No
     )
 
 
-def _sampling(body: ChatBody | CompletionBody, seed: int) -> Sampling:
-    return Sampling(
-        temperature=_or(body.temperature, 1.0),
-        top_k=0 if body.top_k == -1 else _or(body.top_k, 0),  # -1 switches it off in other servers
-        top_p=_or(body.top_p, 1.0),
-        min_p=_or(body.min_p, 0.0),
-        typical_p=_or(body.typical_p, 1.0),
-        repetition_penalty=_or(body.repetition_penalty, 1.0),
-        presence_penalty=_or(body.presence_penalty, 0.0),
-        frequency_penalty=_or(body.frequency_penalty, 0.0),
-        logit_bias=body.logit_bias or {},
-        seed=seed if body.seed is None else _unsigned(body.seed),
-    )
+def _sampling(body: ChatBody | CompletionBody, seed: int, recommended: Sampling) -> Sampling:
+    """Return what the body asks for; what it leaves out is as the model's makers recommend."""
+    given = {name: getattr(body, name) for name in _SAMPLING if getattr(body, name) is not None}
+    if body.top_k == -1:
+        given["top_k"] = 0  # -1 switches it off in other servers
+    return replace(recommended, **given, seed=seed if body.seed is None else _unsigned(body.seed))
 
 
 def _unsigned(seed: int) -> int:

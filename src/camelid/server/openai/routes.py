@@ -53,7 +53,8 @@ class OpenAIRoutes:
         """Answer a conversation."""
         door = self._door
         body = decode(await read_body(request, door.limits), _CHAT)
-        ask = to_chat_request(body, door.names.resolve(body.model), secrets.randbits(64), door.limits)
+        model = door.names.resolve(body.model)
+        ask = to_chat_request(body, model, secrets.randbits(64), door.limits, door.runtime.sampling(model))
         form = chat_form(body, body.model or ask.model)
         stamp = self._stamp("chatcmpl")
         events = door.chat(ask)
@@ -66,7 +67,7 @@ class OpenAIRoutes:
         door = self._door
         body = decode(await read_body(request, door.limits), _COMPLETION)
         model = door.names.resolve(body.model)
-        asks = to_completion_requests(body, model, secrets.randbits(64), door.limits)
+        asks = to_completion_requests(body, model, secrets.randbits(64), door.limits, door.runtime.sampling(model))
         form = completion_form(body, body.model or model)
         stamp = self._stamp("cmpl")
         streams = [door.complete(ask) for ask in asks]
