@@ -14,7 +14,8 @@ CamelidError
 ├── StoreError                what lies in a store, or was to be put there
 │   ├── StoreFull             the disk has no room for it
 │   ├── DamagedBlob           a content is not the one that its digest names
-│   └── DamagedManifest       the list of a model's blobs cannot be read
+│   ├── DamagedManifest       the list of a model's blobs cannot be read
+│   └── BadModelfile          a Modelfile says what cannot be
 ├── RegistryError             a registry refused, broke off or answered what it may not
 ├── InvalidRequest            what the caller asked cannot be done as asked
 │   ├── ContextOverflow       the prompt, or prompt and answer, exceed the context length
@@ -121,6 +122,10 @@ class DamagedBlob(StoreError):
 
 class DamagedManifest(StoreError):
     """The list of a model's blobs breaks its format."""
+
+
+class BadModelfile(StoreError):
+    """A Modelfile with a line that is no instruction, or a value that cannot be."""
 
 
 class RegistryError(CamelidError):

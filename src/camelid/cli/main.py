@@ -32,6 +32,7 @@ VERBS = {
     "rm": ("camelid.cli.rm", "Delete models."),
     "verify": ("camelid.cli.verify", "Check every byte of stored models."),
     "prune": ("camelid.cli.prune", "Show, or delete, what no model needs."),
+    "create": ("camelid.cli.create", "Make a model from a Modelfile."),
     "quantize": ("camelid.cli.quantize", "Write a model in fewer bits."),
     "settings": ("camelid.cli.settings", "Show every setting: its value, where it can be set, what it does."),
     "bench": ("camelid.cli.bench", "Make synthetic models and measure."),

@@ -10,10 +10,21 @@ import secrets
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import replace
+from typing import cast
 
 from camelid.engine.request import GenerateRequest
 from camelid.errors import ContextOverflow
-from camelid.types import ChatRequest, CompletionRequest, Event, Finished, Generation, Started, Usage
+from camelid.types import (
+    ChatRequest,
+    CompletionRequest,
+    Event,
+    Finished,
+    Generation,
+    Message,
+    Role,
+    Started,
+    Usage,
+)
 
 from .growing_answer import GrowingAnswer
 from .model import LoadedModel
@@ -37,7 +48,18 @@ def chat(model: LoadedModel, request: ChatRequest) -> AsyncGenerator[Event, None
 
 def encode_chat(model: LoadedModel, request: ChatRequest) -> list[int]:
     """Return the ids of a conversation's prompt. Raises TemplateError."""
-    return model.text.tokenizer.encode_prompt(model.text.template.render(request.messages, request.tools))
+    messages = _begun(model, request.messages)
+    return model.text.tokenizer.encode_prompt(model.text.template.render(messages, request.tools))
+
+
+def _begun(model: LoadedModel, messages: tuple[Message, ...]) -> tuple[Message, ...]:
+    """Return a conversation with the beginning that a stored model gives it; a system message of its own counts."""
+    files = model.description.files
+    given = tuple(Message(cast("Role", role), text) for role, text in files.messages)
+    if messages and messages[0].role == "system":
+        return (messages[0], *given, *messages[1:])
+    system = (Message("system", files.system),) if files.system else ()
+    return (*system, *given, *messages)
 
 
 def complete(model: LoadedModel, request: CompletionRequest) -> AsyncGenerator[Event, None]:

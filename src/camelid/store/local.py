@@ -27,6 +27,7 @@ class ModelFiles:
     weights: Path
     is_bundled: bool = False
     system: str = ""  # what its makers tell it before a conversation
+    messages: tuple[tuple[str, str], ...] = ()  # a beginning of every conversation, role and text
     parameters: Mapping[str, object] = field(default_factory=dict)  # its makers' own, by Ollama's names
 
 
@@ -68,7 +69,13 @@ def _stored(name: str, models: str | None) -> ModelFiles:
     entry = find_entry(wanted, models)
     store = entry.store
     weights = store.weights(entry)
-    return ModelFiles(str(entry.name), weights, system=store.text(entry, "system"), parameters=store.parameters(entry))
+    return ModelFiles(
+        str(entry.name),
+        weights,
+        system=store.text(entry, "system"),
+        messages=store.messages(entry),
+        parameters=store.parameters(entry),
+    )
 
 
 def _bundled() -> ModelFiles:

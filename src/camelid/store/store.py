@@ -5,6 +5,7 @@ The layout is Ollama's, so a store of Ollama is read in place. It knows no regis
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -98,6 +99,15 @@ class Store:
             if layer.media_type == f"{OLLAMA_LAYER}params":
                 return load_json(self.blobs.path(layer.digest))
         return {}
+
+    def messages(self, entry: Entry) -> tuple[tuple[str, str], ...]:
+        """Return the beginning of every conversation (Modelfile's MESSAGE): role and text. Raises StoreError."""
+        text = self.text(entry, "messages")
+        try:
+            given = json.loads(text) if text else []
+            return tuple((str(message["role"]), str(message["content"])) for message in given)
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise StoreError(f"the messages of {entry.name} cannot be read: {error!r:.200}") from error
 
     def text(self, entry: Entry, kind: str) -> str:
         """Return the layers of a kind (`system`, `template`, `license`) as text, empty if there are none."""

@@ -1,0 +1,82 @@
+"""A Modelfile becomes a model of the store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from camelid.errors import NotFound, UnsupportedModel
+
+from .local import BUNDLED, find
+from .manifests import DOCKER_MANIFEST, OLLAMA_LAYER, Layer, Manifest, write_manifest
+from .modelfile import Modelfile
+from .names import Name, parse_name
+from .places import find_entry
+from .store import GGUF_LAYERS, Store
+
+CONFIG_TYPE = "application/vnd.docker.container.image.v1+json"
+
+
+def create(
+    store: Store, name: Name, given: Modelfile, folder: Path, progress: Callable[[int], object] = lambda _: None
+) -> Manifest:
+    """Make the model `name` of a Modelfile that lies in `folder`, and return its manifest.
+
+    Layers of the base that the Modelfile does not replace stay. Raises NotFound, UnsupportedModel, StoreError.
+    """
+    if given.adapters:
+        raise UnsupportedModel("ADAPTER is not supported yet")
+    layers = {layer.media_type: layer for layer in _base(store, given.base, folder, progress)}
+    for kind, text in _texts(given):
+        layers[OLLAMA_LAYER + kind] = _layer(store, kind, text)
+    config = json.dumps({"model_format": "gguf", "model_family": "llama"}).encode()
+    image = Layer(CONFIG_TYPE, store.blobs.add(config), len(config))
+    manifest = write_manifest(DOCKER_MANIFEST, image, tuple(layers.values()))
+    store.manifests.write(name, manifest)
+    return manifest
+
+
+def _base(store: Store, base: str, folder: Path, progress: Callable[[int], object]) -> list[Layer]:
+    """Return the layers that FROM stands for: those of a stored model, or one of a GGUF file."""
+    path = folder / Path(base).expanduser()
+    if base != BUNDLED and not path.exists():
+        return _stored(store, base)
+    weights = find(base if base == BUNDLED else str(path)).weights
+    if weights.is_dir():
+        raise UnsupportedModel(f"{base} holds safetensors, which cannot be made into a stored model yet")
+    digest = store.blobs.add_file(weights, progress)
+    return [Layer(f"{OLLAMA_LAYER}model", digest, weights.stat().st_size)]
+
+
+def _stored(store: Store, base: str) -> list[Layer]:
+    try:
+        entry = find_entry(parse_name(base), str(store.folder))
+    except NotFound as error:
+        raise NotFound(f"FROM names {base!r}, which is neither a file nor a model here", hint=error.hint) from error
+    for layer in entry.manifest.layers:
+        if not store.blobs.has(layer.digest):  # another program's store: its file is linked, or copied
+            store.blobs.add_file(entry.store.blobs.path(layer.digest))
+    return [
+        Layer(f"{OLLAMA_LAYER}model", layer.digest, layer.size) if layer.media_type in GGUF_LAYERS else layer
+        for layer in entry.manifest.layers
+    ]
+
+
+def _texts(given: Modelfile) -> list[tuple[str, str]]:
+    """Return the layers that a Modelfile brings: kind and content."""
+    parameters = given.parameter_layer()
+    messages = [{"role": role, "content": text} for role, text in given.messages]
+    named = {
+        "template": given.template,
+        "system": given.system,
+        "params": json.dumps(parameters) if parameters else None,
+        "messages": json.dumps(messages, ensure_ascii=False) if messages else None,
+        "license": "\n".join(given.licenses) or None,
+    }
+    return [(kind, text) for kind, text in named.items() if text is not None]
+
+
+def _layer(store: Store, kind: str, text: str) -> Layer:
+    content = text.encode()
+    return Layer(OLLAMA_LAYER + kind, store.blobs.add(content), len(content))
