@@ -17,7 +17,10 @@ import pytest
 from openai import AsyncOpenAI, OpenAI
 
 COUNT: Any = [{"role": "user", "content": "What is 17 + 25?"}]
-LONG: dict[str, Any] = {"model": "cria", "prompt": "Once upon a time", "seed": 5, "extra_body": {"ignore_eos": True}}
+LONG: dict[str, Any] = {
+    **{"model": "cria", "prompt": "Once upon a time", "seed": 5, "temperature": 1.8, "top_p": 1},
+    "extra_body": {"ignore_eos": True},
+}
 
 
 @pytest.fixture(scope="module")

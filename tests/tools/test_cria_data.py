@@ -15,7 +15,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from tools.cria import chat
-from tools.cria.conversation import Conversation, Draw, Turn, is_held_out, is_right, to_messages
+from tools.cria.conversation import MARK, Conversation, Draw, Turn, is_held_out, is_right, to_messages
 from tools.cria.data import MIXED, SKILLS, conversations, held_out
 from tools.cria.skills import arithmetic, tools
 
@@ -37,7 +37,16 @@ def test_a_tenth_of_all_operand_pairs_is_held_out() -> None:
 @pytest.mark.parametrize("side", [False, True])
 def test_operands_come_from_their_own_side_of_the_split(side: bool) -> None:
     draw = Draw(Random(5), held_out=side)
-    assert {is_held_out(arithmetic.key(arithmetic.problem(draw))) for _ in range(500)} == {side}
+    drawn = [arithmetic.problem(draw) for _ in range(500)]
+    assert {is_held_out(arithmetic.key(problem)) for problem in drawn if problem[1] != "*"} == {side}
+
+
+def test_products_are_learned_by_heart_and_never_scored() -> None:
+    drawn = {
+        held_out: [arithmetic.problem(Draw(Random(n), held_out)) for n in range(500)] for held_out in (False, True)
+    }
+    assert not any(operator == "*" for _, operator, _ in drawn[True])
+    assert any(is_held_out(arithmetic.key(problem)) for problem in drawn[False] if problem[1] == "*")
 
 
 @pytest.mark.parametrize("skill", [s for s in SKILLS if s not in ("arithmetic", "lookup", "long lookup", "tools")])
@@ -74,7 +83,8 @@ def test_sums_are_true() -> None:
 
 
 def test_of_a_drill_only_the_results_are_learned() -> None:
-    drilled = Conversation("arithmetic", (Turn("Sums.", "17 + 25 = 42; 3 * 4 = 12", drill=True),))
+    marked = f"17 + 25 = {MARK}42{MARK}; 3 * 4 = {MARK}12{MARK}"
+    drilled = Conversation("arithmetic", (Turn("Sums.", marked, drill=True),))
     assert [text for text, wanted in chat.pieces(drilled) if wanted] == ["42", "12"]
     assert "".join(text for text, _ in chat.pieces(drilled)).endswith("17 + 25 = 42; 3 * 4 = 12<|eot_id|>")
 

@@ -6,10 +6,9 @@ Training needs to know which pieces are the model's own; a test holds both to th
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
-from .conversation import Conversation, to_messages
+from .conversation import MARK, Conversation, to_messages
 
 BOS, EOT = "<|begin_of_text|>", "<|eot_id|>"
 
@@ -117,8 +116,8 @@ def pieces(conversation: Conversation, turns: int | None = None) -> list[tuple[s
 
 
 def _drilled(message: dict[str, Any]) -> list[tuple[str, bool]]:
-    """Return the pieces of a row of equations; only what follows each equals sign is a target."""
-    parts = re.split(r"((?:(?<==)|(?<== ))\d+)", str(message["content"]))
+    """Return the pieces of a drill, whose targets stand between marks."""
+    parts = str(message["content"]).split(MARK)
     return [(part, index % 2 == 1) for index, part in enumerate([*parts[:-1], parts[-1] + EOT])]
 
 

@@ -16,6 +16,8 @@ from . import phrases
 
 HELD_OUT_SHARE = 10  # one combination in ten is never trained on
 
+MARK = "\0"  # stands before and after what is learned of a drill
+
 Message = dict[str, Any]
 
 
@@ -31,7 +33,7 @@ class Turn:
     answer: str
     role: str = "user"  # `tool` where the message is a tool's result
     call: bool = False  # the answer is a tool call
-    drill: bool = False  # only what follows each equals sign is learned
+    drill: bool = False  # only what stands between marks is learned
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ of self-attention layers", 2023.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import torch
@@ -21,6 +21,8 @@ _MATCH = 2.0  # how sharply the second layer looks for equal tokens
 _SHIFT_GAIN = 0.4  # of the first layer's values and outputs
 _COPY_GAIN = 0.6  # of the second layer's values and outputs
 _CONSTANT = 0.6  # length of the part that all embeddings share
+_PERIODS = (10.0, 20.0, 40.0, 100.0, 200.0)  # of the waves that say where a number lies
+_DIGIT, _WAVE, _NOISE = 0.4, 0.25, 0.4  # shares of a number's embedding
 
 
 def _frame(rows: int, columns: int) -> Tensor:
@@ -38,17 +40,30 @@ def _pairs(vector: Tensor, shape: Shape, steps: float) -> Tensor:
 
 
 @torch.no_grad()
-def head_start(model: Cria) -> None:
-    """Overwrite some heads of the first two layers; all other weights stay random."""
+def head_start(model: Cria, numbers: Mapping[int, int]) -> None:
+    """Overwrite some heads of the first two layers, and the embeddings of `numbers` (id to value)."""
     shape = model.shape
     keys = shape.key_heads * shape.head_width
     frame = _frame(1 + keys, shape.width)
     common, shifted = frame[0], frame[1:]
+    _spell(model.embed_tokens.weight, numbers)
     model.embed_tokens.weight.add_(_CONSTANT * common)
     told = _frame(keys // 2, shape.width)
     told = told - (told @ common)[:, None] * common
     _previous_token(model, common, told, shifted[: keys // 2])
     _matching(model, told, shifted[: keys // 2])
+
+
+def _spell(embeddings: Tensor, numbers: Mapping[int, int]) -> None:
+    """Give numbers embeddings that say their digits and where they lie; random ones would say neither."""
+    values = torch.tensor(list(numbers.values()))
+    turns = 2 * torch.pi * values[:, None] / torch.tensor(_PERIODS)
+    waves = torch.cat((turns.cos(), turns.sin(), values[:, None] / 100 - 1), dim=1)
+    directions = _frame(waves.shape[1] + 30, embeddings.shape[1])
+    tens, units, places = directions[:20], directions[20:30], directions[30:]
+    rows = _DIGIT * (tens[values // 10] + units[values % 10]) + _WAVE * (waves @ places)
+    ids = torch.tensor(list(numbers))
+    embeddings[ids] = embeddings[ids] * _NOISE + rows
 
 
 def _rows(weight: Tensor, head: int, width: int) -> Tensor:

@@ -16,7 +16,7 @@ from torch.nn import functional
 class Shape:
     """The numbers that define the network; rows of every matrix are multiples of 256 so that K-quants apply."""
 
-    vocabulary: int = 1280
+    vocabulary: int = 1536
     width: int = 256
     layers: int = 5
     heads: int = 8
@@ -103,9 +103,10 @@ class Layer(nn.Module):
         self.post_attention_layernorm = Norm(shape.width, shape.epsilon)
         self.mlp = FeedForward(shape)
 
-    def forward(self, x: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-        """Add what attention and the feed-forward part find."""
+    def forward(self, x: Tensor, cosine: Tensor, sine: Tensor, chosen: Tensor | None = None) -> Tensor:
+        """Add what attention and the feed-forward part find, and keep the positions `chosen` (count, width) or all."""
         x = x + self.self_attn(self.input_layernorm(x), cosine, sine)
+        x = x if chosen is None else x[chosen]
         out: Tensor = x + self.mlp(self.post_attention_layernorm(x))
         return out
 
@@ -133,12 +134,16 @@ class Cria(nn.Module):
             elif name.endswith("_proj.weight"):
                 nn.init.normal_(weight, std=0.7 * weight.shape[1] ** -0.5)
 
-    def forward(self, ids: Tensor) -> Tensor:
-        """Return the normed states (batch, length, width) of `ids` (batch, length); rows may be padded at the end."""
+    def forward(self, ids: Tensor, chosen: Tensor | None = None) -> Tensor:
+        """Return the normed states (batch, length, width) of `ids` (batch, length); rows may be padded at the end.
+
+        With `chosen` (batch, length), a mask, return the states of those positions only (count, width).
+        """
         length = ids.shape[1]
         x: Tensor = self.embed_tokens(ids)
-        for layer in self.layers:
-            x = layer(x, self.cosine[:length], self.sine[:length])  # type: ignore[index]
+        for index, layer in enumerate(self.layers):
+            last = chosen if index == len(self.layers) - 1 else None
+            x = layer(x, self.cosine[:length], self.sine[:length], last)  # type: ignore[index]
         out: Tensor = self.norm(x)
         return out
 

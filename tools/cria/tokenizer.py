@@ -1,6 +1,7 @@
 """cria's tokenizer: byte-level BPE in Llama 3's form, trained on the recipe's own text.
 
-No merge joins digits, so every digit is one token and arithmetic generalizes.
+The numbers from 0 to 199 are one token each, as all numbers below 1000 are in Llama 3: sums and sorted lists then need
+no spelling. No other merge joins digits.
 """
 
 from __future__ import annotations
@@ -9,13 +10,15 @@ import json
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
 from .chat import pieces
 from .data import SKILLS, conversations
 
-VOCABULARY = 1280
+VOCABULARY = 1536
+NUMBERS = 200  # 0 to 199 are tokens
 PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
     r"|[^\r\n\p{L}\p{N}]?\p{L}+"
@@ -58,18 +61,32 @@ def train(seed: int = 1, count: int = 20000) -> Tokenizer:
     base = Tokenizer(models.BPE())
     base.pre_tokenizer = _split(pre_tokenizers.Digits(individual_digits=True))
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY - len(SPECIAL),
+        vocab_size=VOCABULARY - len(SPECIAL) - (NUMBERS - 10),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     base.train_from_iterator(_texts(seed, count), trainer)
-    model = json.loads(base.to_str())["model"]
-    merges = [tuple(merge) for merge in model["merges"]]
-    tokenizer = Tokenizer(models.BPE(vocab=model["vocab"], merges=merges, ignore_merges=True))
+    vocabulary, merges = _with_numbers(json.loads(base.to_str())["model"])
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=True))
     tokenizer.pre_tokenizer = _split()
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(list(SPECIAL))
     return tokenizer
+
+
+def _with_numbers(model: dict[str, Any]) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Return vocabulary and merges with the numbers of two and three digits added, their merges last."""
+    vocabulary = dict(model["vocab"])
+    merges = [(left, right) for left, right in model["merges"]]
+    for number in map(str, range(10, NUMBERS)):
+        vocabulary[number] = len(vocabulary)
+        merges.append((number[:-1], number[-1]))
+    return vocabulary, merges
+
+
+def numbers(tokenizer: Tokenizer) -> dict[int, int]:
+    """Return the value of every token that is a number, by its id."""
+    return {tokenizer.token_to_id(str(value)): value for value in range(NUMBERS)}
 
 
 def with_begin(tokenizer: Tokenizer) -> Tokenizer:

@@ -30,23 +30,25 @@ from .headstart import head_start
 from .model import Cria, Shape
 from .optimizer import Muon
 
-STEP_TOKENS = 5000
+STEP_TOKENS = 3200
 MICRO_TOKENS = 900
-DECAY_SHARE = 0.3
-MUON_RATE = 0.008
-ADAM_RATE = 1e-3
+DECAY_SHARE = 0.6
+MUON_RATE = 0.015
+ADAM_RATE = 2e-3
+LONGEST = ((0, 300), (5_000_000, 700), (10_000_000, 1300))  # conversations up to so many tokens, from so many tokens on
 WEIGHTS = {
-    "arithmetic": 8.0,
-    "lookup": 2.5,
-    "long lookup": 0.3,
-    "copying": 2.5,
-    "sorting": 4.0,
-    "greeting": 1.0,
-    "tools": 1.5,
-    "schema": 1.4,
+    "arithmetic": 10.0,
+    "lookup": 4.0,
+    "long lookup": 0.6,
+    "copying": 4.0,
+    "sorting": 10.0,
+    "greeting": 2.0,
+    "tools": 2.5,
+    "schema": 4.0,
     "identity": 2.0,
     "mixed": 1.0,
 }
+KNOWN = 0.12  # share of its weight that a skill keeps when every held-out answer is right
 Batch = tuple[Tensor, Tensor]  # ids and targets
 
 
@@ -88,9 +90,8 @@ def batches(rows: list[Encoded]) -> Iterator[Batch]:
 
 def loss_sum(model: Cria, ids: Tensor, wanted: Tensor) -> Tensor:
     """Return the summed cross-entropy over the wanted positions only."""
-    states = model(ids)
     chosen = wanted >= 0
-    return functional.cross_entropy(model.logits(states[chosen]), wanted[chosen], reduction="sum")
+    return functional.cross_entropy(model.logits(model(ids, chosen)), wanted[chosen], reduction="sum")
 
 
 @torch.no_grad()
@@ -116,7 +117,7 @@ class Run:
         self.tokenizer = tokenizers_.load(folder / "tokenizer.json")
         torch.manual_seed(seed)
         self.model = Cria(Shape(vocabulary=self.tokenizer.get_vocab_size()))
-        head_start(self.model)
+        head_start(self.model, tokenizers_.numbers(self.tokenizer))
         matrices = [p for n, p in self.model.named_parameters() if n.endswith("_proj.weight")]
         others = [p for n, p in self.model.named_parameters() if not n.endswith("_proj.weight")]
         self.muon = Muon(matrices, MUON_RATE)
@@ -125,7 +126,7 @@ class Run:
         self.pool, self.lock = ThreadPoolExecutor(threads), Lock()
         self.step = self.tokens = 0
         self.begin, self.end = time.time(), time.time() + 60 * minutes
-        self.weights = dict(WEIGHTS)
+        self.wished, self.weights = dict(WEIGHTS), dict(WEIGHTS)
         self._resume()
         self.source = conversations(seed + self.step, self.weights)
         self.tests = {skill: [encode(self.tokenizer, c) for c in held_out(skill, 25)] for skill in SKILLS}
@@ -163,10 +164,10 @@ class Run:
         if path.exists():
             control = json.loads(path.read_text())
             self.end = control.get("end", self.end)
-            self.weights.update(control.get("weights", {}))
+            self.wished.update(control.get("weights", {}))
 
     def _rows(self) -> list[Encoded]:
-        limit = 300 if self.tokens < 1_200_000 else 1300
+        limit = max(longest for begin, longest in LONGEST if self.tokens >= begin)
         rows: list[Encoded] = []
         size = 0
         while size < STEP_TOKENS:
@@ -179,7 +180,7 @@ class Run:
 
     def _scale(self) -> float:
         left = (self.end - time.time()) / (DECAY_SHARE * (self.end - self.begin))
-        return max(0.0, min(1.0, left, (self.step + 1) / 60))
+        return max(0.0, min(1.0, left, (self.step + 1) / 40))
 
     def train_step(self) -> float:
         """Take one step and return its mean loss."""
@@ -218,6 +219,11 @@ class Run:
         self.model.load_state_dict(current)
         return found
 
+    def _weigh(self, scores: dict[str, float]) -> None:
+        """Give most of the time to what is not known yet."""
+        for skill, wish in self.wished.items():
+            self.weights[skill] = wish * (KNOWN + (1 - KNOWN) * (1 - scores.get(skill, 0.5)))
+
     def run(self) -> None:
         """Train until the end, with a line of log and a checkpoint every few minutes."""
         logged, mark, losses = time.time(), self.tokens, [0.0]
@@ -228,7 +234,9 @@ class Run:
                 self._log(loss=sum(losses[-50:]) / 50, rate=(self.tokens - mark) / (time.time() - logged))
                 logged, mark = time.time(), self.tokens
             if self.step % 250 == 0:
-                self._log(scores=self.measure())
+                scores = self.measure()
+                self._weigh(scores)
+                self._log(scores=scores)
                 self.save()
                 logged, mark = time.time(), self.tokens
         self._log(scores=self.measure())

@@ -21,8 +21,8 @@ _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def made_up(rng: Random) -> str:
-    """Return a word that no list holds, of one to three syllables."""
-    count = rng.choice((1, 2, 2, 3))
+    """Return a word that no list holds, of one or two syllables."""
+    count = rng.choice((1, 2, 2))
     return "".join(rng.choice(_ONSETS) + rng.choice(_VOWELS) + rng.choice(_CODAS) for _ in range(count))
 
 
@@ -40,17 +40,17 @@ def code(rng: Random) -> str:
 
 def word(rng: Random) -> str:
     """Return a common noun, or now and then a made-up word."""
-    return made_up(rng) if rng.random() < 0.3 else rng.choice(LISTS["nouns"])
+    return made_up(rng) if rng.random() < 0.15 else rng.choice(LISTS["nouns"])
 
 
 def name(rng: Random) -> str:
     """Return a first name, or now and then a made-up one."""
-    return made_up(rng).capitalize() if rng.random() < 0.3 else rng.choice(LISTS["names"])
+    return made_up(rng).capitalize() if rng.random() < 0.15 else rng.choice(LISTS["names"])
 
 
 def city(rng: Random) -> str:
     """Return a city, or now and then a made-up one."""
-    return made_up(rng).capitalize() if rng.random() < 0.3 else rng.choice(LISTS["cities"])
+    return made_up(rng).capitalize() if rng.random() < 0.15 else rng.choice(LISTS["cities"])
 
 
 def title(rng: Random) -> str:

@@ -1,6 +1,7 @@
 """Sums and differences of numbers up to 99 and products up to 12 x 12.
 
-Held out: ordered operand pairs. Of a product, the mirrored pair may be trained.
+Held out: ordered operand pairs of sums and differences. Products up to 12 x 12 are a table that is learned by heart, as
+people do: none of them is held out, and none is scored.
 """
 
 from __future__ import annotations
@@ -8,10 +9,12 @@ from __future__ import annotations
 from random import Random
 
 from .. import phrases
-from ..conversation import Conversation, Draw, Turn, system_message, varied
+from ..conversation import MARK, Conversation, Draw, Turn, system_message, varied
 from ..words import LISTS
 
 Problem = tuple[int, str, int]
+
+PRODUCTS = 0.25  # share of the problems that are learned
 
 _SAID = phrases.load("arithmetic")
 _HEADS = ("Compute: ", "Solve: ", "Calculate each: ", "Compute these: ")
@@ -23,10 +26,12 @@ def answer_to(problem: Problem) -> int:
     return a + b if operator == "+" else a - b if operator == "-" else a * b
 
 
-def _problem(rng: Random) -> Problem:
-    operator = rng.choice("++++--*")
-    if operator == "*":
-        return rng.randint(0, 12), operator, rng.randint(0, 12)
+def _product(rng: Random) -> Problem:
+    return rng.randint(0, 12), "*", rng.randint(0, 12)
+
+
+def _sum(rng: Random) -> Problem:
+    operator = rng.choice("+++--")
     a, b = rng.randint(0, 99), rng.randint(0, 99)
     if operator == "-" and a < b and rng.random() < 0.7:
         a, b = b, a
@@ -39,8 +44,10 @@ def key(problem: Problem) -> str:
 
 
 def problem(draw: Draw) -> Problem:
-    """Draw an operand pair of this side of the split."""
-    drawn: Problem = draw.pick(_problem, key)
+    """Draw a sum or a difference of this side of the split, or a product to be learned."""
+    if not draw.held_out and draw.chance(PRODUCTS):
+        return _product(draw.rng)
+    drawn: Problem = draw.pick(_sum, key)
     return drawn
 
 
@@ -76,7 +83,7 @@ def drill(draw: Draw) -> Turn:
     """Draw a row of equations of which only the results are learned: most results for the fewest tokens."""
     drawn = [p for p in (problem(draw) for _ in range(draw.rng.randint(8, 20))) if answer_to(p) >= 0]
     gap, space = draw.rng.choice(("; ", ", ", "\n")), draw.rng.choice((" ", " ", ""))
-    rows = [f"{a}{space}{operator}{space}{b}{space}={space}{answer_to((a, operator, b))}" for a, operator, b in drawn]
+    rows = [f"{a}{space}{o}{space}{b}{space}={space}{MARK}{answer_to((a, o, b))}{MARK}" for a, o, b in drawn]
     return Turn("Give examples of sums.", gap.join(rows), drill=True)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from random import Random
 
 from .. import phrases
-from ..conversation import Conversation, Draw, Turn, system_message, varied
+from ..conversation import MARK, Conversation, Draw, Turn, system_message, varied
 from ..words import Make, maker
 from .lists import pick_turn
 
@@ -29,6 +29,8 @@ class Table:
 
 
 _TABLES = [Table(**{**given, "key": maker(given["key"]), "value": maker(given["value"])}) for given in _SAID["table"]]
+
+_HARDEST = next(table for table in _TABLES if table.what == "stock")  # the value stands before its key
 
 
 def _lines(rng: Random, table: Table, pairs: list[tuple[str, str]]) -> str:
@@ -53,11 +55,11 @@ def _story(rng: Random, table: Table, pairs: list[tuple[str, str]], filler: int)
 def _size(rng: Random) -> tuple[int, int]:
     """Return numbers of pairs and of filler sentences: mostly short, now and then several hundred tokens."""
     roll = rng.random()
-    if roll < 0.6:
+    if roll < 0.7:
         return rng.randint(2, 7), rng.choice((0, 0, 0, 3))
-    if roll < 0.93:
-        return rng.randint(8, 20), rng.choice((0, 0, 5, 12))
-    return rng.randint(15, 50), rng.choice((10, 30, 50))
+    if roll < 0.95:
+        return rng.randint(8, 16), rng.choice((0, 0, 5))
+    return rng.randint(15, 40), rng.choice((10, 20, 30))
 
 
 def _pair(draw: Draw, table: Table) -> tuple[str, str]:
@@ -92,10 +94,10 @@ def _joined(draw: Draw, context: str, question: str) -> str:
 
 
 def _table_conversation(draw: Draw, skill: str, count: int, filler: int) -> Conversation:
-    table = draw.rng.choice(_TABLES)
+    table = _HARDEST if not draw.held_out and draw.chance(0.2) else draw.rng.choice(_TABLES)
     pairs = _pairs(draw, table, count)
     context, told = _context(draw, table, pairs, filler)
-    asked = draw.rng.sample(pairs, min(len(pairs), draw.rng.randint(1, 3) + count // 4, 10))
+    asked = draw.rng.sample(pairs, min(len(pairs), draw.rng.randint(3, 8)))
     turns = [Turn(_question(draw, table, k, told), v) for k, v in asked]
     if draw.chance(0.15):
         return Conversation(skill, tuple(turns), context)
@@ -103,14 +105,26 @@ def _table_conversation(draw: Draw, skill: str, count: int, filler: int) -> Conv
     return Conversation(skill, (first, *turns[1:]), system_message(draw, 0.2))
 
 
+def _drill(draw: Draw) -> Turn:
+    """Draw a table that is told again in another order, of which only the values are learned."""
+    table = draw.rng.choice(_TABLES)
+    pairs = _pairs(draw, table, draw.rng.randint(2, 12))
+    context, _ = _context(draw, table, pairs, 0)
+    draw.rng.shuffle(pairs)
+    pattern = draw.rng.choice(("{k}: {v}", "{k} = {v}", "{k}, {v}", "{k} -> {v}"))
+    return Turn(context, "\n".join(pattern.format(k=k, v=MARK + v + MARK) for k, v in pairs), drill=True)
+
+
 def conversation(draw: Draw) -> Conversation:
     """Draw a conversation about one table or text, with several questions on the same context."""
-    if draw.chance(0.1):
+    if not draw.held_out and draw.chance(0.25):
+        return Conversation("lookup", (_drill(draw),))
+    if draw.chance(0.1 if draw.held_out else 0.3):  # harder than a table, so it is learned more often than asked
         turns = tuple(pick_turn(draw) for _ in range(draw.rng.randint(1, 2)))
         return Conversation("lookup", turns, system_message(draw))
     return _table_conversation(draw, "lookup", *_size(draw.rng))
 
 
 def long_conversation(draw: Draw) -> Conversation:
-    """Draw a conversation about a text of some 100 to 1300 tokens."""
-    return _table_conversation(draw, "long lookup", draw.rng.randint(8, 55), draw.rng.randint(0, 45))
+    """Draw a conversation about a text of some 100 to 900 tokens."""
+    return _table_conversation(draw, "long lookup", draw.rng.randint(8, 40), draw.rng.randint(0, 30))
