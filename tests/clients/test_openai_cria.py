@@ -18,7 +18,11 @@ from openai import AsyncOpenAI, OpenAI
 
 COUNT: Any = [{"role": "user", "content": "What is 17 + 25?"}]
 LONG: dict[str, Any] = {
-    **{"model": "cria", "prompt": "Once upon a time", "seed": 5, "temperature": 1.8, "top_p": 1},
+    "model": "cria",
+    "prompt": "Once upon a time",
+    "seed": 5,
+    "temperature": 1.8,
+    "top_p": 1,
     "extra_body": {"ignore_eos": True},
 }
 
