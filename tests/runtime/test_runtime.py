@@ -169,7 +169,7 @@ def test_a_model_is_called_by_its_path_or_by_its_own_name(tmp_path: Path) -> Non
         runtime = Runtime(SETTINGS, in_process=True)
         await runtime.load(str(path))
         for name in (str(path), "mine"):
-            request = CompletionRequest(name, "1, 2,", Generation(stopping=Stopping(max_tokens=2)))
+            request = CompletionRequest(name, "1, 2,", Generation(stopping=Stopping(max_tokens=2, ignore_eos=True)))
             assert (await whole(runtime.complete(request))).usage.completion_tokens == 2
         await runtime.close()
 

@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
 from typing import Any, Protocol, TypeVar
 
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -39,6 +40,30 @@ class Encoder(Protocol):
 
     def fail(self, problem: Problem) -> bytes:
         """Return what ends a stream that has gone wrong."""
+
+
+class Reply(Protocol):
+    """A dialect's way to write an answer that is sent whole."""
+
+    def feed(self, event: Event) -> object:
+        """Take one event."""
+
+    def body(self) -> bytes:
+        """Return the answer, once all events are in."""
+
+
+async def whole(request: Request, events: AsyncGenerator[Event, None], reply: Reply, lifecycle: Lifecycle) -> Response:
+    """Gather all events and return the answer at once. Raises what the events raise, and Cancelled."""
+
+    async def gather() -> bytes:
+        async with aclosing(events):
+            async for event in events:
+                reply.feed(event)
+        return reply.body()
+
+    with lifecycle.request() as ended:
+        body = await while_connected(gather(), request.receive, ended)
+    return Response(body, media_type="application/json")
 
 
 async def while_connected(work: Coroutine[Any, Any, Result], receive: Receive, ended: asyncio.Future[None]) -> Result:

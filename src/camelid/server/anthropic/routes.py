@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from contextlib import aclosing
 
 import msgspec
 from fastapi import APIRouter, Request
@@ -11,7 +10,7 @@ from starlette.responses import JSONResponse, Response
 
 from ..decode import decode, read_body
 from ..door import Door
-from ..stream import EventStream, while_connected
+from ..stream import EventStream, whole
 from .bodies import CountBody, MessagesBody
 from .replies import Reply, Stream
 from .requests import to_chat_request, to_prompt
@@ -42,17 +41,7 @@ class AnthropicRoutes:
         events, identity = door.chat(ask), f"msg_{secrets.token_hex(12)}"
         if body.stream:
             return EventStream(events, Stream(identity, body.model), door.lifecycle, door.limits)
-        reply = Reply(identity, body.model)
-
-        async def gather() -> bytes:
-            async with aclosing(events):
-                async for event in events:
-                    reply.feed(event)
-            return reply.body()
-
-        with door.lifecycle.request() as ended:
-            content = await while_connected(gather(), request.receive, ended)
-        return Response(content, media_type="application/json")
+        return await whole(request, events, Reply(identity, body.model), door.lifecycle)
 
     async def count(self, request: Request) -> Response:
         """Count the tokens of a prompt without answering it."""

@@ -8,7 +8,6 @@ import json
 import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,7 +27,7 @@ from camelid.types import ChatRequest, Event
 
 from ..decode import decode, read_body
 from ..door import Door
-from ..stream import EventStream, while_connected
+from ..stream import EventStream, whole
 from .bodies import ChatBody, CopyBody, GenerateBody, NameBody
 from .replies import MEDIA_TYPE, Clock, Reply, Wrap, as_chat, as_generate, empty, encode
 from .requests import keep_alive_s, to_chat_request, to_generate_request
@@ -85,16 +84,7 @@ class OllamaRoutes:
     ) -> Response:
         if stream:
             return EventStream(events, reply, self._door.lifecycle, self._door.limits)
-
-        async def gather() -> bytes:
-            async with aclosing(events):
-                async for event in events:
-                    reply.feed(event)
-            return reply.body()
-
-        with self._door.lifecycle.request() as ended:
-            content = await while_connected(gather(), request.receive, ended)
-        return Response(content, media_type="application/json")
+        return await whole(request, events, reply, self._door.lifecycle)
 
     async def _load_only(self, name: str, keep_s: float | None, wrap: Wrap) -> Response:
         if keep_s == 0:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -13,12 +12,11 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response
 
 from camelid.errors import NotFound
-from camelid.types import Event
 
 from ..decode import decode, read_body
 from ..door import Door
 from ..merge import merge
-from ..stream import EventStream, while_connected
+from ..stream import EventStream, whole
 from .bodies import ChatBody, CompletionBody
 from .replies import ChatReply, ChatStream, CompletionReply, CompletionStream, Stamp, model_card
 from .requests import chat_form, completion_form, to_chat_request, to_completion_requests
@@ -60,7 +58,7 @@ class OpenAIRoutes:
         events = door.chat(ask)
         if form.stream:
             return EventStream(events, ChatStream(stamp, form), door.lifecycle, door.limits)
-        return await self._whole(request, events, ChatReply(stamp, form))
+        return await whole(request, events, ChatReply(stamp, form), door.lifecycle)
 
     async def complete(self, request: Request) -> Response:
         """Continue a text as it stands."""
@@ -74,7 +72,7 @@ class OpenAIRoutes:
         events = streams[0] if len(streams) == 1 else merge(streams, form.num_choices)
         if form.stream:
             return EventStream(events, CompletionStream(stamp, form, len(asks)), door.lifecycle, door.limits)
-        return await self._whole(request, events, CompletionReply(stamp, form, len(asks)))
+        return await whole(request, events, CompletionReply(stamp, form, len(asks)), door.lifecycle)
 
     async def models(self) -> Response:
         """List what is loaded, under all its names."""
@@ -97,21 +95,6 @@ class OpenAIRoutes:
 
     def _stamp(self, prefix: str) -> Stamp:
         return Stamp(f"{prefix}-{secrets.token_hex(12)}", int(time.time()), self._fingerprint)
-
-    async def _whole(
-        self, request: Request, events: AsyncGenerator[Event, None], reply: ChatReply | CompletionReply
-    ) -> Response:
-        """Gather all events and send the reply at once."""
-
-        async def gather() -> bytes:
-            async with aclosing(events):
-                async for event in events:
-                    reply.feed(event)
-            return reply.body()
-
-        with self._door.lifecycle.request() as ended:
-            body = await while_connected(gather(), request.receive, ended)
-        return Response(body, media_type="application/json")
 
 
 def _add_post(routes: APIRouter, path: str, handler: Callable[[Request], Awaitable[Response]], body: str) -> None:
