@@ -32,6 +32,7 @@ VERB F load_bf16(const uint16_t* p) {
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(raw), 16));
 }
 VERB F keep_first(F v, int n, F otherwise) { return _mm512_mask_blend_ps(first(n), otherwise, v); }
+VERB F join(F a, F b) { return _mm512_insertf32x8(a, _mm512_castps512_ps256(b), 1); }
 VERB F zero_below(F x, F limit, F v) { return _mm512_mask_mov_ps(v, _mm512_cmp_ps_mask(x, limit, _CMP_LT_OQ), _mm512_setzero_ps()); }
 VERB float half_to_float(uint16_t h) { return _cvtsh_ss(h); }
 VERB uint16_t float_to_half(float x) { return static_cast<uint16_t>(_cvtss_sh(x, _MM_FROUND_TO_NEAREST_INT)); }
@@ -61,9 +62,6 @@ VERB I min_i(I a, I b) { return _mm512_min_epi32(a, b); }
 VERB I max_i(I a, I b) { return _mm512_max_epi32(a, b); }
 VERB I abs_bits(F v) { return _mm512_and_si512(_mm512_castps_si512(v), _mm512_set1_epi32(0x7fffffff)); }
 VERB I to_int(F v) { return _mm512_cvtps_epi32(v); }
-VERB I mul_i(I a, I b) { return _mm512_mullo_epi32(a, b); }
-VERB I shift_right(I a, int n) { return _mm512_srai_epi32(a, static_cast<unsigned>(n)); }
-VERB I and_i(I a, int32_t bits) { return _mm512_and_si512(a, _mm512_set1_epi32(bits)); }
 VERB F to_float(I v) { return _mm512_cvtepi32_ps(v); }
 VERB F exponent_bits(I n) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_add_epi32(n, _mm512_set1_epi32(127)), 23)); }
 VERB void store_bytes(int8_t* p, I v) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(v)); }
@@ -74,65 +72,50 @@ VERB B broadcast_quad(const void* p) {
     memcpy(&quad, p, 4);
     return _mm512_set1_epi32(quad);
 }
+VERB B spread(const int16_t* scales) {
+    int64_t four;
+    memcpy(&four, scales, 8);
+    const __m512i each = _mm512_set_epi64(0x0706070607060706, 0x0706070607060706, 0x0504050405040504, 0x0504050405040504,
+                                          0x0302030203020302, 0x0302030203020302, 0x0100010001000100, 0x0100010001000100);
+    return _mm512_shuffle_epi8(_mm512_set1_epi64(four), each);
+}
 VERB B flip_signs(B a) { return _mm512_xor_si512(a, _mm512_set1_epi8(-128)); }
 VERB I dot_pairs(I acc, B a, B b) { return _mm512_add_epi32(acc, _mm512_madd_epi16(a, b)); }
+VERB I dot_sixteen(const int16_t* a, const int16_t* b) {
+    const __m256i x = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(a));
+    const __m256i y = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(b));
+    return _mm512_zextsi256_si512(_mm256_madd_epi16(x, y));
+}
 
 #if defined(__AVX512VNNI__)
 constexpr bool kSignedWide = false;
-using P = __m512i;
 
 template <int Max>
-constexpr int kProducts = 8;
+VERB I dot(I acc, B w, B x) { return _mm512_dpbusd_epi32(acc, w, x); }
+
 template <int Max>
-using W = B;
-template <int Max>
-VERB B prepare(B w) { return w; }
-template <int Max>
-VERB P products(B w, B x) { return _mm512_dpbusd_epi32(_mm512_setzero_si512(), w, x); }
-template <int Max>
-VERB P add_products(P p, B w, B x) { return _mm512_dpbusd_epi32(p, w, x); }
-VERB I widened(P p) { return p; }
-VERB B scale_vector(I s) { return s; }
-VERB I scaled(I acc, P p, B scales) { return _mm512_add_epi32(acc, _mm512_mullo_epi32(p, scales)); }
+VERB I dot_scaled(I acc, B w, B x, B scales) {
+    if constexpr (Max == 63) return dot_pairs(acc, _mm512_maddubs_epi16(w, x), scales);
+    const I scale = _mm512_srai_epi32(scales, 16);
+    return _mm512_add_epi32(acc, _mm512_mullo_epi32(dot<Max>(_mm512_setzero_si512(), w, x), scale));
+}
 #else
 constexpr bool kSignedWide = true;
-using P = __m512i;  // 32 sums in 16 bits
 
-// vpmaddubsw saturates at 32767. Two products of 128 * 127 fit, so wide codes are taken as magnitude times sign; of narrower ones
-// several sums fit.
+// Sums of two products, in 16 bits. vpmaddubsw saturates at 32767: two products of 128 * 127 fit, so wide codes are taken as
+// magnitude times sign.
 template <int Max>
-constexpr int kProducts = Max == 15 ? 8 : Max == 31 ? 4 : Max == 63 ? 2 : 1;
-
-struct Wide {
-    __m512i magnitude;
-    __mmask64 negative;
-};
-template <int Max>
-struct Prepared { using type = B; };
-template <>
-struct Prepared<255> { using type = Wide; };
-template <int Max>
-using W = typename Prepared<Max>::type;
-
-template <int Max>
-VERB W<Max> prepare(B w) {
-    if constexpr (Max == 255) {
-        const __m512i code = flip_signs(w);
-        return {_mm512_abs_epi8(code), _mm512_movepi8_mask(code)};
-    } else {
-        return w;
-    }
+VERB B two_products(B w, B x) {
+    if constexpr (Max == 63) return _mm512_maddubs_epi16(w, x);
+    const __m512i code = flip_signs(w);
+    return _mm512_maddubs_epi16(_mm512_abs_epi8(code), _mm512_mask_sub_epi8(x, _mm512_movepi8_mask(code), _mm512_setzero_si512(), x));
 }
+
 template <int Max>
-VERB P products(W<Max> w, B x) {
-    if constexpr (Max == 255) return _mm512_maddubs_epi16(w.magnitude, _mm512_mask_sub_epi8(x, w.negative, _mm512_setzero_si512(), x));
-    else return _mm512_maddubs_epi16(w, x);
-}
+VERB I dot(I acc, B w, B x) { return dot_pairs(acc, two_products<Max>(w, x), _mm512_set1_epi16(1)); }
+
 template <int Max>
-VERB P add_products(P p, W<Max> w, B x) { return _mm512_add_epi16(p, products<Max>(w, x)); }
-VERB I widened(P p) { return _mm512_madd_epi16(p, _mm512_set1_epi16(1)); }
-VERB B scale_vector(I s) { return _mm512_or_si512(_mm512_slli_epi32(s, 16), _mm512_and_si512(s, _mm512_set1_epi32(0xffff))); }
-VERB I scaled(I acc, P p, B scales) { return _mm512_add_epi32(acc, _mm512_madd_epi16(p, scales)); }
+VERB I dot_scaled(I acc, B w, B x, B scales) { return dot_pairs(acc, two_products<Max>(w, x), scales); }
 #endif
 
 VERB I add_low_high(I a, I b) { return _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b)); }
@@ -143,7 +126,10 @@ VERB I group_sums(const I* v) {
     const I mixed = _mm512_add_epi32(_mm512_shuffle_i32x4(abcd, efgh, 0x88), _mm512_shuffle_i32x4(abcd, efgh, 0xdd));
     return _mm512_shuffle_i32x4(mixed, mixed, 0xd8);
 }
-VERB I quarter_sums(const I* v) { return add_low_high_64(add_low_high(v[0], v[1]), add_low_high(v[2], v[3])); }
+VERB I interleave(I v) {
+    return _mm512_permutexvar_epi32(_mm512_set_epi32(15, 7, 14, 6, 13, 5, 12, 4, 11, 3, 10, 2, 9, 1, 8, 0), v);
+}
+VERB I add_halves(I v) { return _mm512_add_epi32(v, _mm512_shuffle_i32x4(v, v, 0x4e)); }
 
 VERB void transpose_four(const __m512i* in, __m512i* out) {  // 4 x 4 dwords within each 128 bits
     const __m512i ab_low = _mm512_unpacklo_epi32(in[0], in[1]), ab_high = _mm512_unpackhi_epi32(in[0], in[1]);
@@ -153,19 +139,20 @@ VERB void transpose_four(const __m512i* in, __m512i* out) {  // 4 x 4 dwords wit
     out[2] = _mm512_unpacklo_epi64(ab_high, cd_high);
     out[3] = _mm512_unpackhi_epi64(ab_high, cd_high);
 }
-// A load that fills 128 bits of a register costs no shuffle.
-VERB __m512i four_rows(const uint8_t* p, int64_t stride) {
-    const auto at = [](const uint8_t* row) __attribute__((always_inline)) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(row)); };
-    __m512i v = _mm512_castsi128_si512(at(p));
-    v = _mm512_mask_broadcast_i32x4(v, 0x00f0, at(p + stride));
-    v = _mm512_mask_broadcast_i32x4(v, 0x0f00, at(p + 2 * stride));
-    return _mm512_mask_broadcast_i32x4(v, 0xf000, at(p + 3 * stride));
-}
-VERB void columns(const void* in, int64_t stride, B* out) {
-    const uint8_t* p = static_cast<const uint8_t*>(in);
-    __m512i rows[4];
-    for (int i = 0; i < 4; ++i) rows[i] = four_rows(p + i * stride, 4 * stride);
-    transpose_four(rows, out);
+VERB void transpose(const void* in, int64_t stride, void* out) {
+    const char* rows = static_cast<const char*>(in);
+    char* columns = static_cast<char*>(out);
+    __m512i row[16], part[16];
+    for (int i = 0; i < 16; ++i) row[i] = _mm512_loadu_si512(rows + i * stride);
+    for (int i = 0; i < 4; ++i) transpose_four(row + 4 * i, part + 4 * i);
+    for (int j = 0; j < 4; ++j) {  // lane l of part[4 * i + j] holds column 4 * l + j of the rows 4 * i ...
+        const __m512i a = _mm512_shuffle_i32x4(part[j], part[4 + j], 0x88), b = _mm512_shuffle_i32x4(part[j], part[4 + j], 0xdd);
+        const __m512i c = _mm512_shuffle_i32x4(part[8 + j], part[12 + j], 0x88), d = _mm512_shuffle_i32x4(part[8 + j], part[12 + j], 0xdd);
+        _mm512_storeu_si512(columns + 64 * j, _mm512_shuffle_i32x4(a, c, 0x88));
+        _mm512_storeu_si512(columns + 64 * (8 + j), _mm512_shuffle_i32x4(a, c, 0xdd));
+        _mm512_storeu_si512(columns + 64 * (4 + j), _mm512_shuffle_i32x4(b, d, 0x88));
+        _mm512_storeu_si512(columns + 64 * (12 + j), _mm512_shuffle_i32x4(b, d, 0xdd));
+    }
 }
 
 // Codes of 64 weights from the bytes of a block.
@@ -200,16 +187,20 @@ VERB B look_up(B codes, const uint8_t* table) {
 }
 VERB void store_codes(uint8_t* p, B a) { _mm512_storeu_si512(p, a); }
 VERB void store_first_codes(uint8_t* p, B a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_castsi512_si256(a)); }
-// In dwords: the first four scales, then the last four (a low nibble of bytes 8-11 and the top bits of the first), and the same of the
-// minimums.
-VERB void six_bit_scales(const uint8_t* packed, uint8_t* out) {
+// Eight scales and eight minimums of 6 bits from 12 of 16 bytes, each written twice. In dwords: the first four scales, then the last
+// four (a low nibble of bytes 8-11 and the top bits of the first), and the same of the minimums.
+VERB __m128i six_bit_bytes(const uint8_t* packed) {
     const __m128i v = _mm_loadu_si128(reinterpret_cast<const __m128i*>(packed));
     const __m128i order = _mm_set_epi32(0x0b0a0908, 0x07060504, 0x0b0a0908, 0x03020100);
     const __m128i top_order = _mm_set_epi32(0x07060504, -1, 0x03020100, -1);
     const __m128i low = _mm_srlv_epi32(_mm_shuffle_epi8(v, order), _mm_set_epi32(4, 0, 0, 0));
     const __m128i top = _mm_and_si128(_mm_srli_epi32(_mm_shuffle_epi8(v, top_order), 2), _mm_set1_epi8(0x30));
-    const __m128i mask = _mm_set_epi32(0x0f0f0f0f, 0x3f3f3f3f, 0x0f0f0f0f, 0x3f3f3f3f);
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(out), _mm_or_si128(_mm_and_si128(low, mask), top));
+    return _mm_or_si128(_mm_and_si128(low, _mm_set_epi32(0x0f0f0f0f, 0x3f3f3f3f, 0x0f0f0f0f, 0x3f3f3f3f)), top);
+}
+VERB void six_bit_scales(const uint8_t* packed, int16_t* out) {
+    const __m128i v = six_bit_bytes(packed);
+    const __m256i twice = _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_unpacklo_epi8(v, v)), _mm_unpackhi_epi8(v, v), 1);
+    _mm512_storeu_si512(out, _mm512_cvtepu8_epi16(twice));
 }
 
 }  // namespace camelid::CAMELID_ISA
