@@ -115,8 +115,8 @@ def cut(handler: Handler, content: bytes) -> bool:
 
 
 def flip(handler: Handler, content: bytes) -> bool:
-    """Send one bit wrong."""
-    handler.blob(bytes([content[0] ^ 1]) + content[1:])
+    """Send bits wrong, whatever range was asked for."""
+    handler.blob(bytes(byte ^ 1 for byte in content))
     return True
 
 
