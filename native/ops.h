@@ -5,14 +5,14 @@
 //
 // CANONICAL ARITHMETIC. Every kernel, on every instruction set, for every number of rows and threads, gives the same bits. So:
 //
-// Quantized weights (a block is 32 or 256 weights of one row)
-//   * The activations of a row are quantized once, block by block: amax = max |x|, scale dx = amax / 127,
+// Quantized weights
+//   * The activations of a row are quantized once, 32 by 32: amax = max |x|, scale dx = amax / 127,
 //     q = round_to_nearest_even(x * (127 / amax)), all zero where amax is 0.
-//   * A block's integer sums are exact in int32, so their order is free:
-//       I = sum over sub-blocks s of scale[s] * sum_k (code[k] - offset) * q[k]        (32-weight blocks: one sub-block, scale 1)
-//       M = sum over sub-blocks s of minimum[s] * sum_k q[k]                           (32-weight blocks: minimum 1)
-//   * The float part is one fused multiply-add per block, and one more for types that have a minimum, blocks in ascending order:
-//       acc = fma(d * dx, float(I), acc);  acc = fma(m * dx, float(M), acc)            (m is -dmin for the K types)
+//   * For every sub-block that has a scale of its own (32 or 16 weights), in ascending order, one fused multiply-add, and one more for
+//     types that have a minimum:
+//       acc = fma((d * scale) * dx, float(sum_k (code[k] - offset) * q[k]), acc)
+//       acc = fma(m * minimum, dx * float(sum_k q[k]), acc)             (m is -dmin for the K types; scale and minimum are 1 for others)
+//     The integer sums are exact in int32, so their order is free; d * scale and m * minimum are exact in float32.
 // F32, F16 and BF16 weights
 //   * 16 lanes, lane = k mod 16, one fma per lane and step, k ascending, the last step padded with zeros; then the tree
 //     of `sum`: lane i + lane i + 8, then + 4, + 2, + 1.
@@ -79,16 +79,21 @@ struct Matrix {
     Block type;
 };
 
-// Quantized activations of T rows. Strides are in elements; what lies between a row's end and its stride is zero and may be read.
+// 256 columns of one row's quantized activations; behind the end of the row there are zeros.
+struct Slice {
+    int8_t codes[256];   // within [-127, 127]
+    float scales[8];     // for 32 codes
+    float lows[8];       // scale times the sum of 32 codes
+    int32_t sums[8];     // of 32 codes
+    int16_t sums16[16];  // of 16 codes
+};
+static_assert(sizeof(Slice) % 64 == 0);
+
+// Quantized activations of T rows: (slices of a row, T), so that what a product reads together lies together.
 struct Activations {
-    int block;           // weights per scale: 32 or 256
     int64_t columns;
-    int8_t* codes;       // (T, code_stride), within [-127, 127]
-    int64_t code_stride; // columns rounded up to 512
-    float* scales;       // (T, scale_stride)
-    int64_t scale_stride;
-    int16_t* sums16;     // block 256: (T, 16 * scale_stride) sums of 16 codes
-    int32_t* sums32;     // block 32: (T, scale_stride) sums of 32 codes
+    int64_t tokens;
+    Slice* slices;
 };
 
 // y = x * W^T + bias for T rows. Quantized types read `activations`, the float types `x`.
@@ -142,10 +147,10 @@ struct AttendItem {
 // The kernels of one instruction set. Ranges are half open.
 struct Kernels {
     const char* name;
-    // Quantize rows [begin, end) of x (T, columns) into `out`, padding included.
+    // Quantize rows [begin, end) of x (T, columns, a multiple of 32) into `out`.
     void (*quantize)(const float* x, const Activations& out, int64_t begin, int64_t end);
-    // Compute rows [begin, end) of the weight for all tokens.
-    void (*multiply)(const Product& product, int64_t begin, int64_t end, void* scratch);
+    // Compute rows [begin, end) of the weight for all tokens; at the end fetch the rows at `ahead`, which come next, into the cache.
+    void (*multiply)(const Product& product, int64_t begin, int64_t end, const uint8_t* ahead, void* scratch);
     // Dequantize row ids[i] of the table into row i of out (T, columns), for i in [begin, end).
     void (*embed)(const Matrix& table, const int32_t* ids, float* out, int64_t begin, int64_t end, void* scratch);
     // out = norm(x) * weight for rows [begin, end) of n elements; with `delta`, x += delta first. out may be x only without delta.

@@ -1,5 +1,6 @@
 #include "pool.h"
 
+#include <algorithm>
 #include <chrono>
 #include <system_error>
 #include <thread>
@@ -73,12 +74,17 @@ struct Pool::Crew {
     std::atomic<uint32_t> bell{0};      // rings for every job, and to leave
     std::atomic<bool> leaving{false};
     std::atomic<uint32_t> exits{0};     // rings when the last worker leaves a shut gate
-    std::atomic<int64_t> next{0};
-    int64_t items = 0, chunk = 1;
+    // Each worker begins with a stretch of its own, so that what it reads lies together, and then helps out with the others'.
+    struct alignas(64) Stretch {
+        std::atomic<int64_t> next{0};
+        int64_t end = 0;
+    };
+    std::vector<Stretch> stretches;
+    int64_t chunk = 1;
     const Work* work = nullptr;
     std::vector<std::thread> threads;
 
-    explicit Crew(int workers) {
+    explicit Crew(int workers) : stretches(static_cast<size_t>(workers) + 1) {
         try {
             for (int i = 1; i <= workers; ++i) threads.emplace_back([this, i] { serve(i); });
         } catch (const std::system_error&) {
@@ -95,8 +101,11 @@ struct Pool::Crew {
 
     void share(int worker) {
         const FloatEnvironment environment;
-        for (int64_t begin; (begin = next.fetch_add(chunk)) < items;)
-            (*work)(begin, begin + chunk < items ? begin + chunk : items, worker);
+        const size_t count = stretches.size();
+        for (size_t i = 0; i < count; ++i) {
+            Stretch& stretch = stretches[(static_cast<size_t>(worker) + i) % count];
+            for (int64_t begin; (begin = stretch.next.fetch_add(chunk)) < stretch.end;) (*work)(begin, std::min(begin + chunk, stretch.end), worker);
+        }
     }
 
     void serve(int worker) {
@@ -119,10 +128,13 @@ struct Pool::Crew {
     }
 
     void run(int64_t count, int64_t step, const Work& job) {
-        items = count;
+        const int64_t workers = static_cast<int64_t>(stretches.size()), chunks = (count + step - 1) / step;
+        for (int64_t i = 0; i < workers; ++i) {
+            stretches[static_cast<size_t>(i)].next.store(chunks * i / workers * step);
+            stretches[static_cast<size_t>(i)].end = std::min(count, chunks * (i + 1) / workers * step);
+        }
         chunk = step;
         work = &job;
-        next.store(0);
         gate.store(gate.load() / kJob * kJob + kJob + kOpen);
         bell.fetch_add(1);
         bell.notify_all();

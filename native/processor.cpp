@@ -10,7 +10,14 @@ constexpr int64_t kTile = 32;             // weight rows that a thread takes at 
 constexpr int64_t kElementsApiece = 4096; // elementwise work below this is not worth sharing
 constexpr int64_t kItemsPerThread = 4;    // with fewer items of attention, long contexts are split as well
 
-int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
+
+// Rows [begin, end) of a product's weight.
+struct Tile {
+    const Product* product;
+    int64_t begin, end;
+
+    const uint8_t* data() const { return product->weight.data + begin * product->weight.row_bytes; }
+};
 
 // Tokens [begin, end) of one sequence cut into items of all segments, one for each group of query heads.
 void cut_into_items(const Attention& a, int64_t begin, int64_t end, std::vector<AttendItem>& items) {
@@ -50,36 +57,29 @@ Processor::Processor(const Kernels* kernels, int threads) : kernels_(kernels), p
     for (int i = 0; i < threads; ++i) scratch_.emplace_back(static_cast<size_t>(kScratchBytes));
 }
 
-Activations Processor::quantize(const float* x, int64_t tokens, int64_t columns, int block) {
-    const int64_t code_stride = round_up(columns, 512), scale_stride = round_up(columns / block, kLanes);
-    const int64_t code_bytes = tokens * code_stride, scale_bytes = tokens * scale_stride * 4;
-    const int64_t sum_bytes = tokens * scale_stride * (block == 256 ? 32 : 4);
-    Buffer& memory = codes_[block == 256];
-    memory.reserve(static_cast<size_t>(code_bytes + scale_bytes + sum_bytes));
-    const size_t scales_at = static_cast<size_t>(code_bytes), sums_at = static_cast<size_t>(code_bytes + scale_bytes);
-    const Activations out{block, columns, memory.as<int8_t>(), code_stride, memory.as<float>(scales_at), scale_stride,
-                          block == 256 ? memory.as<int16_t>(sums_at) : nullptr, block == 32 ? memory.as<int32_t>(sums_at) : nullptr};
+Activations Processor::quantize(const float* x, int64_t tokens, int64_t columns) {
+    slices_.reserve(static_cast<size_t>((columns + 255) / 256 * tokens) * sizeof(Slice));
+    const Activations out{columns, tokens, slices_.as<Slice>()};
     pool_.run(tokens, std::max<int64_t>(1, kElementsApiece / columns), [&](int64_t begin, int64_t end, int) { kernels_->quantize(x, out, begin, end); });
     return out;
 }
 
 void Processor::multiply(const float* x, std::vector<Product>& products) {
     const std::lock_guard<std::mutex> lock(turn_);
-    Activations activations[2] = {};
-    std::vector<int64_t> first_tile{0};  // of each product
+    Activations activations{};
+    std::vector<Tile> tiles;
     for (Product& product : products) {
-        const int block = block_shape(static_cast<int>(product.weight.type)).weights;
-        Activations& kind = activations[block == 256];
-        if (block > 1 && !kind.codes) kind = quantize(x, product.tokens, product.weight.columns, block);
+        const bool quantized = block_shape(static_cast<int>(product.weight.type)).weights > 1;
+        if (quantized && !activations.slices) activations = quantize(x, product.tokens, product.weight.columns);
         product.x = x;
-        product.activations = kind;
-        first_tile.push_back(first_tile.back() + (product.weight.rows + kTile - 1) / kTile);
+        product.activations = activations;
+        for (int64_t row = 0; row < product.weight.rows; row += kTile) tiles.push_back({&product, row, std::min(row + kTile, product.weight.rows)});
     }
-    pool_.run(first_tile.back(), 1, [&](int64_t begin, int64_t end, int worker) {
-        for (int64_t tile = begin; tile < end; ++tile) {
-            const auto which = static_cast<size_t>(std::upper_bound(first_tile.begin(), first_tile.end(), tile) - first_tile.begin() - 1);
-            const int64_t row = (tile - first_tile[which]) * kTile;
-            kernels_->multiply(products[which], row, std::min(row + kTile, products[which].weight.rows), scratch(worker));
+    pool_.run(static_cast<int64_t>(tiles.size()), 1, [&](int64_t begin, int64_t end, int worker) {
+        for (int64_t i = begin; i < end; ++i) {
+            const Tile& tile = tiles[static_cast<size_t>(i)];
+            const uint8_t* ahead = i + 1 < static_cast<int64_t>(tiles.size()) ? tiles[static_cast<size_t>(i + 1)].data() : tile.data();
+            kernels_->multiply(*tile.product, tile.begin, tile.end, ahead, scratch(worker));
         }
     });
 }

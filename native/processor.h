@@ -71,14 +71,14 @@ public:
 
 private:
     void* scratch(int worker) const { return scratch_[static_cast<size_t>(worker)].as<void>(); }
-    Activations quantize(const float* x, int64_t tokens, int64_t columns, int block);
+    Activations quantize(const float* x, int64_t tokens, int64_t columns);
     void attend_items(const Attention& attention, const Step& step);
 
     const Kernels* kernels_;
     Pool pool_;
     std::mutex turn_;  // the buffers below serve one operation at a time
     std::vector<Buffer> scratch_;
-    Buffer codes_[2], rotated_, partials_;
+    Buffer slices_, rotated_, partials_;
 };
 
 }  // namespace camelid

@@ -10,38 +10,39 @@ static void decode_float_row(const uint8_t* row, int64_t columns, float* out) {
     if (rest) store_first(out + k, load_last_weights<Type>(row, k, rest), rest);
 }
 
-VERB void decode_sixteen(const uint8_t* codes, float scale, float offset, float minimum, bool has_minimum, float* out) {
-    for (int i = 0; i < 16; ++i) {
-        const float value = scale * (static_cast<float>(codes[i]) - offset);
-        out[i] = has_minimum ? value - minimum : value;
+// All sixteen rows are the same one, and the first is used: an embedding is one row of a table.
+template <class Type>
+static void decode_slice(const Rows& rows, int64_t columns, Panel& panel, float* out) {
+    constexpr float offset = Type::kOffsetShift == kNoOffset ? 0.0f : static_cast<float>(1 << (Type::kOffsetShift & 7));
+    fill_panel<Type>(rows, panel);
+    for (int64_t i = 0; i < columns; ++i) {
+        const int64_t j = i / Type::kSub;
+        const float value = panel.scales[j][0] * (static_cast<float>(panel.codes[i / 4][i % 4]) - offset);
+        out[i] = Type::kHasMinimum ? value + panel.minimums[j][0] : value;
     }
 }
 
-static void decode_quantized_row(const Layout& layout, const uint8_t* row, int64_t columns, float* out) {
-    alignas(64) uint8_t codes[256];
-    int16_t scales[32];
-    float d, m = 0.0f;
-    for (int i = 0; i < 32; ++i) scales[i] = 1;  // and so they stay for 32-weight blocks
-    const float offset = layout.offset_shift < 0 ? 0.0f : static_cast<float>(1 << layout.offset_shift);
-    for (int64_t block = 0; block < columns / layout.weights; ++block) {
-        layout.unpack(row + block * layout.bytes, 1, {codes, scales, &d, &m});
-        float* at = out + block * layout.weights;
-        for (int i = 0; i < layout.weights / 16; ++i)
-            decode_sixteen(codes + 16 * i, d * static_cast<float>(scales[i]), offset, -m * static_cast<float>(scales[16 + i]), layout.has_minimum, at + 16 * i);
+template <class Type>
+static void decode_quantized_row(const uint8_t* row, int64_t columns, float* out, void* scratch) {
+    PanelScratch& s = *static_cast<PanelScratch*>(scratch);
+    for (int64_t k = 0; k < columns; k += 256) {
+        const int64_t left = columns - k, count = left < 256 ? left : 256;
+        const uint8_t* at = row + k / 256 * kSliceBytes<Type>;
+        decode_slice<Type>(whole<Type>(Rows(at, 0, at), 16, left, s.copy), count, s.panels[0], out + k);
     }
 }
 
-static void embed(const Matrix& table, const int32_t* ids, float* out, int64_t begin, int64_t end, void*) {
-    for (int64_t i = begin; i < end; ++i) {
-        const uint8_t* row = table.data + ids[i] * table.row_bytes;
-        float* at = out + i * table.columns;
-        switch (table.type) {
-            case Block::F32: decode_float_row<Block::F32>(row, table.columns, at); break;
-            case Block::F16: decode_float_row<Block::F16>(row, table.columns, at); break;
-            case Block::BF16: decode_float_row<Block::BF16>(row, table.columns, at); break;
-            default: decode_quantized_row(layout_of(table.type), row, table.columns, at);
-        }
+static void decode_row(Block type, const uint8_t* row, int64_t columns, float* out, void* scratch) {
+    switch (type) {
+        case Block::F32: return decode_float_row<Block::F32>(row, columns, out);
+        case Block::F16: return decode_float_row<Block::F16>(row, columns, out);
+        case Block::BF16: return decode_float_row<Block::BF16>(row, columns, out);
+        default: return visit_quantized(type, [&]<class Type>() { decode_quantized_row<Type>(row, columns, out, scratch); });
     }
+}
+
+static void embed(const Matrix& table, const int32_t* ids, float* out, int64_t begin, int64_t end, void* scratch) {
+    for (int64_t i = begin; i < end; ++i) decode_row(table.type, table.data + ids[i] * table.row_bytes, table.columns, out + i * table.columns, scratch);
 }
 
 }  // namespace camelid::CAMELID_ISA

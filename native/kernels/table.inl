@@ -3,10 +3,9 @@
 #include "../ops.h"
 #include "../simd.h"
 
-#include "unpack.inl"
+#include "blocks.inl"
 #include "quantize.inl"
-#include "multiply_few.inl"
-#include "multiply_panel.inl"
+#include "multiply_quantized.inl"
 #include "multiply_float.inl"
 #include "multiply.inl"
 #include "embed.inl"
@@ -16,7 +15,7 @@
 
 namespace camelid::CAMELID_ISA {
 
-static_assert(sizeof(FewScratch) <= kScratchBytes && sizeof(PanelScratch) <= kScratchBytes);
+static_assert(sizeof(PanelScratch) <= kScratchBytes);
 
 static constexpr Kernels kKernels = {CAMELID_ISA_NAME, quantize, multiply, embed, norm, gate, rotate_and_store, attend, merge};
 

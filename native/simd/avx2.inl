@@ -44,7 +44,6 @@ VERB F keep_first(F v, int n, F otherwise) {
     return {_mm256_blendv_ps(otherwise.a, v.a, _mm256_castsi256_ps(first(n))),
             _mm256_blendv_ps(otherwise.b, v.b, _mm256_castsi256_ps(first(n - 8)))};
 }
-VERB F join(F x, F y) { return {x.a, y.a}; }
 VERB F zero_below(F x, F limit, F v) {
     return {_mm256_andnot_ps(_mm256_cmp_ps(x.a, limit.a, _CMP_LT_OQ), v.a), _mm256_andnot_ps(_mm256_cmp_ps(x.b, limit.b, _CMP_LT_OQ), v.b)};
 }
@@ -74,10 +73,19 @@ VERB I sub_i(I x, I y) { return {_mm256_sub_epi32(x.a, y.a), _mm256_sub_epi32(x.
 VERB I shift_left(I x, int n) { return {_mm256_slli_epi32(x.a, n), _mm256_slli_epi32(x.b, n)}; }
 VERB I min_i(I x, I y) { return {_mm256_min_epi32(x.a, y.a), _mm256_min_epi32(x.b, y.b)}; }
 VERB I max_i(I x, I y) { return {_mm256_max_epi32(x.a, y.a), _mm256_max_epi32(x.b, y.b)}; }
+VERB int32_t highest_i(I v) {
+    const __m256i eight = _mm256_max_epi32(v.a, v.b);
+    const __m128i four = _mm_max_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
+    const __m128i two = _mm_max_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+    return _mm_cvtsi128_si32(_mm_max_epi32(two, _mm_shuffle_epi32(two, 0xb1)));
+}
 VERB I abs_bits(F v) {
     const __m256i mask = _mm256_set1_epi32(0x7fffffff);
     return {_mm256_and_si256(_mm256_castps_si256(v.a), mask), _mm256_and_si256(_mm256_castps_si256(v.b), mask)};
 }
+VERB I mul_i(I x, I y) { return {_mm256_mullo_epi32(x.a, y.a), _mm256_mullo_epi32(x.b, y.b)}; }
+VERB I shift_right(I x, int n) { return {_mm256_srai_epi32(x.a, n), _mm256_srai_epi32(x.b, n)}; }
+VERB I and_i(I x, int32_t bits) { return {_mm256_and_si256(x.a, _mm256_set1_epi32(bits)), _mm256_and_si256(x.b, _mm256_set1_epi32(bits))}; }
 VERB I to_int(F v) { return {_mm256_cvtps_epi32(v.a), _mm256_cvtps_epi32(v.b)}; }
 VERB F to_float(I v) { return {_mm256_cvtepi32_ps(v.a), _mm256_cvtepi32_ps(v.b)}; }
 VERB __m256 eight_exponents(__m256i n) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n, _mm256_set1_epi32(127)), 23)); }
@@ -88,114 +96,92 @@ VERB void store_bytes(int8_t* p, I v) {  // packs work within 128 bits, so put t
 }
 
 VERB B load_bytes(const void* p) { return {_mm256_loadu_si256(wide(p)), _mm256_loadu_si256(wide(p) + 1)}; }
+VERB B set1_bytes(int8_t x) { return {_mm256_set1_epi8(x), _mm256_set1_epi8(x)}; }
 VERB B broadcast_quad(const void* p) {
     int32_t quad;
     memcpy(&quad, p, 4);
     const __m256i v = _mm256_set1_epi32(quad);
     return {v, v};
 }
-VERB B spread(const int16_t* scales) {
-    int64_t four;
-    memcpy(&four, scales, 8);
-    const __m256i v = _mm256_set1_epi64x(four);
-    const __m256i low = _mm256_set_epi64x(0x0302030203020302, 0x0302030203020302, 0x0100010001000100, 0x0100010001000100);
-    const __m256i high = _mm256_set_epi64x(0x0706070607060706, 0x0706070607060706, 0x0504050405040504, 0x0504050405040504);
-    return {_mm256_shuffle_epi8(v, low), _mm256_shuffle_epi8(v, high)};
-}
+VERB I dwords(B x) { return x; }
+VERB B bytes(I x) { return x; }
 VERB B flip_signs(B x) {
     const __m256i sign = _mm256_set1_epi8(-128);
     return {_mm256_xor_si256(x.a, sign), _mm256_xor_si256(x.b, sign)};
 }
-VERB I dot_pairs(I acc, B x, B y) {
-    return {_mm256_add_epi32(acc.a, _mm256_madd_epi16(x.a, y.a)), _mm256_add_epi32(acc.b, _mm256_madd_epi16(x.b, y.b))};
-}
-VERB I dot_sixteen(const int16_t* x, const int16_t* y) {
-    return {_mm256_madd_epi16(_mm256_loadu_si256(wide(x)), _mm256_loadu_si256(wide(y))), _mm256_setzero_si256()};
-}
 
 constexpr bool kSignedWide = true;
+using P = I;  // 32 sums in 16 bits
 
-// Sums of two products, in 16 bits. vpmaddubsw saturates at 32767: two products of 128 * 127 fit, so wide codes are taken as
-// magnitude times sign.
+// vpmaddubsw saturates at 32767. Two products of 128 * 127 fit, so wide codes are taken as magnitude times sign; of narrower ones
+// several sums fit.
 template <int Max>
-VERB B two_products(B w, B x) {
-    if constexpr (Max == 63) return {_mm256_maddubs_epi16(w.a, x.a), _mm256_maddubs_epi16(w.b, x.b)};
-    const B code = flip_signs(w);
-    return {_mm256_maddubs_epi16(_mm256_abs_epi8(code.a), _mm256_sign_epi8(x.a, code.a)),
-            _mm256_maddubs_epi16(_mm256_abs_epi8(code.b), _mm256_sign_epi8(x.b, code.b))};
-}
-template <int Max>
-VERB I dot(I acc, B w, B x) { return dot_pairs(acc, two_products<Max>(w, x), {_mm256_set1_epi16(1), _mm256_set1_epi16(1)}); }
-template <int Max>
-VERB I dot_scaled(I acc, B w, B x, B scales) { return dot_pairs(acc, two_products<Max>(w, x), scales); }
+constexpr int kProducts = Max == 15 ? 8 : Max == 31 ? 4 : Max == 63 ? 2 : 1;
 
-VERB __m256i eight_sums(__m256i a, __m256i b, __m256i c, __m256i d, __m256i e, __m256i f, __m256i g, __m256i h) {
-    const __m256i abcd = _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d));
-    const __m256i efgh = _mm256_hadd_epi32(_mm256_hadd_epi32(e, f), _mm256_hadd_epi32(g, h));
-    return _mm256_add_epi32(_mm256_permute2x128_si256(abcd, efgh, 0x20), _mm256_permute2x128_si256(abcd, efgh, 0x31));
-}
-VERB I group_sums(const I* v) {
-    return {eight_sums(v[0].a, v[1].a, v[2].a, v[3].a, v[4].a, v[5].a, v[6].a, v[7].a),
-            eight_sums(v[0].b, v[1].b, v[2].b, v[3].b, v[4].b, v[5].b, v[6].b, v[7].b)};
-}
-VERB I interleave(I v) {
-    const __m256i low = _mm256_unpacklo_epi32(v.a, v.b), high = _mm256_unpackhi_epi32(v.a, v.b);
-    return {_mm256_permute2x128_si256(low, high, 0x20), _mm256_permute2x128_si256(low, high, 0x31)};
-}
-VERB I add_halves(I v) { return {_mm256_add_epi32(v.a, v.b), v.b}; }
+struct Wide {
+    B magnitude, code;
+};
+template <int Max>
+struct Prepared { using type = B; };
+template <>
+struct Prepared<255> { using type = Wide; };
+template <int Max>
+using W = typename Prepared<Max>::type;
 
-VERB void transpose_eight(const char* in, int64_t stride, char* out) {  // 8 rows of 8 dwords; columns are 64 bytes apart
-    __m256i part[8];
-    for (int i = 0; i < 8; i += 4) {
-        const __m256i a = _mm256_loadu_si256(wide(in + (i + 0) * stride)), b = _mm256_loadu_si256(wide(in + (i + 1) * stride));
-        const __m256i c = _mm256_loadu_si256(wide(in + (i + 2) * stride)), d = _mm256_loadu_si256(wide(in + (i + 3) * stride));
-        const __m256i ab_low = _mm256_unpacklo_epi32(a, b), ab_high = _mm256_unpackhi_epi32(a, b);
-        const __m256i cd_low = _mm256_unpacklo_epi32(c, d), cd_high = _mm256_unpackhi_epi32(c, d);
-        part[i + 0] = _mm256_unpacklo_epi64(ab_low, cd_low);
-        part[i + 1] = _mm256_unpackhi_epi64(ab_low, cd_low);
-        part[i + 2] = _mm256_unpacklo_epi64(ab_high, cd_high);
-        part[i + 3] = _mm256_unpackhi_epi64(ab_high, cd_high);
-    }
-    for (int j = 0; j < 4; ++j) {
-        _mm256_storeu_si256(wide(out + 64 * j), _mm256_permute2x128_si256(part[j], part[4 + j], 0x20));
-        _mm256_storeu_si256(wide(out + 64 * (4 + j)), _mm256_permute2x128_si256(part[j], part[4 + j], 0x31));
+template <int Max>
+VERB W<Max> prepare(B w) {
+    if constexpr (Max == 255) {
+        const B code = flip_signs(w);
+        return {{_mm256_abs_epi8(code.a), _mm256_abs_epi8(code.b)}, code};
+    } else {
+        return w;
     }
 }
-VERB void transpose(const void* in, int64_t stride, void* out) {
-    const char* rows = static_cast<const char*>(in);
-    char* columns = static_cast<char*>(out);
-    for (int half = 0; half < 2; ++half) {
-        transpose_eight(rows + 32 * half, stride, columns + 512 * half);
-        transpose_eight(rows + 32 * half + 8 * stride, stride, columns + 512 * half + 32);
-    }
+template <int Max>
+VERB P products(W<Max> w, B x) {
+    if constexpr (Max == 255)
+        return {_mm256_maddubs_epi16(w.magnitude.a, _mm256_sign_epi8(x.a, w.code.a)), _mm256_maddubs_epi16(w.magnitude.b, _mm256_sign_epi8(x.b, w.code.b))};
+    else
+        return {_mm256_maddubs_epi16(w.a, x.a), _mm256_maddubs_epi16(w.b, x.b)};
+}
+template <int Max>
+VERB P add_products(P p, W<Max> w, B x) {
+    const P q = products<Max>(w, x);
+    return {settled(_mm256_add_epi16(p.a, q.a)), settled(_mm256_add_epi16(p.b, q.b))};
+}
+VERB I widened(P p) { return {_mm256_madd_epi16(p.a, _mm256_set1_epi16(1)), _mm256_madd_epi16(p.b, _mm256_set1_epi16(1))}; }
+
+
+VERB __m256i two_rows(const uint8_t* p, const uint8_t* q) {
+    return _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))), _mm_loadu_si128(reinterpret_cast<const __m128i*>(q)), 1);
+}
+VERB void turn_eight(const uint8_t* low, const uint8_t* high, int64_t stride, __m256i* out) {
+    __m256i row[4];
+    for (int i = 0; i < 4; ++i) row[i] = two_rows(low + i * stride, high + i * stride);
+    const __m256i ab_low = _mm256_unpacklo_epi32(row[0], row[1]), ab_high = _mm256_unpackhi_epi32(row[0], row[1]);
+    const __m256i cd_low = _mm256_unpacklo_epi32(row[2], row[3]), cd_high = _mm256_unpackhi_epi32(row[2], row[3]);
+    out[0] = _mm256_unpacklo_epi64(ab_low, cd_low);
+    out[1] = _mm256_unpackhi_epi64(ab_low, cd_low);
+    out[2] = _mm256_unpacklo_epi64(ab_high, cd_high);
+    out[3] = _mm256_unpackhi_epi64(ab_high, cd_high);
+}
+VERB void turn_columns(const uint8_t* const* fourth, int64_t stride, int at, B* out) {
+    __m256i low[4], high[4];
+    turn_eight(fourth[0] + at, fourth[1] + at, stride, low);
+    turn_eight(fourth[2] + at, fourth[3] + at, stride, high);
+    for (int i = 0; i < 4; ++i) out[i] = {low[i], high[i]};
 }
 
-// Codes of 64 weights from the bytes of a block.
-VERB __m256i thirty_two_fields(__m256i v, int shift, int mask) {
-    return _mm256_and_si256(_mm256_srli_epi16(v, shift), _mm256_set1_epi8(static_cast<char>(mask)));
+VERB B field(B x, int shift, int mask) {
+    const __m256i bits = _mm256_set1_epi8(static_cast<char>(mask));
+    return {_mm256_and_si256(_mm256_srli_epi16(x.a, shift), bits), _mm256_and_si256(_mm256_srli_epi16(x.b, shift), bits)};
 }
-VERB B fields(const uint8_t* p, int low, int high, int mask) {
-    const __m256i v = _mm256_loadu_si256(wide(p));
-    return {thirty_two_fields(v, low, mask), thirty_two_fields(v, high, mask)};
+VERB F low_halves(B x) {
+    const __m256i low = _mm256_set1_epi32(0xffff);  // packs work within 128 bits, so put the halves in order
+    const __m256i words = _mm256_permute4x64_epi64(_mm256_packus_epi32(_mm256_and_si256(x.a, low), _mm256_and_si256(x.b, low)), 0xd8);
+    return {_mm256_cvtph_ps(_mm256_castsi256_si128(words)), _mm256_cvtph_ps(_mm256_extracti128_si256(words, 1))};
 }
-VERB B nibbles_64(const uint8_t* p, int shift) {
-    return {thirty_two_fields(_mm256_loadu_si256(wide(p)), shift, 15), thirty_two_fields(_mm256_loadu_si256(wide(p + 32)), shift, 15)};
-}
-VERB __m256i thirty_two_nibbles(const uint8_t* p) {
-    const __m128i v = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
-    return _mm256_and_si256(_mm256_inserti128_si256(_mm256_castsi128_si256(v), _mm_srli_epi16(v, 4), 1), _mm256_set1_epi8(15));
-}
-VERB B nibbles_16(const uint8_t* p, const uint8_t* q) { return {thirty_two_nibbles(p), thirty_two_nibbles(q)}; }
-VERB B load_halves(const uint8_t* p, const uint8_t* q) { return {_mm256_loadu_si256(wide(p)), _mm256_loadu_si256(wide(q))}; }
-VERB __m256i thirty_two_bits(const uint8_t* p) {  // byte i / 8 of the word to lane i, its bit i % 8 singled out
-    int32_t word;
-    memcpy(&word, p, 4);
-    const __m256i bytes = _mm256_set_epi64x(0x0303030303030303, 0x0202020202020202, 0x0101010101010101, 0);
-    const __m256i bits = _mm256_set1_epi64x(static_cast<int64_t>(0x8040201008040201));
-    const __m256i chosen = _mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32(word), bytes), bits);
-    return _mm256_and_si256(_mm256_cmpeq_epi8(chosen, bits), _mm256_set1_epi8(16));
-}
-VERB B fifth_bits(const uint8_t* p, const uint8_t* q) { return {thirty_two_bits(p), thirty_two_bits(q)}; }
+VERB F high_halves(B x) { return low_halves({_mm256_srli_epi32(x.a, 16), _mm256_srli_epi32(x.b, 16)}); }
 VERB B or_bytes(B x, B y) { return {_mm256_or_si256(x.a, y.a), _mm256_or_si256(x.b, y.b)}; }
 VERB B times_power(B x, int n) { return {_mm256_slli_epi16(x.a, n), _mm256_slli_epi16(x.b, n)}; }
 VERB B look_up(B codes, const uint8_t* table) {
@@ -205,22 +191,6 @@ VERB B look_up(B codes, const uint8_t* table) {
 VERB void store_codes(uint8_t* p, B x) {
     _mm256_storeu_si256(wide(p), x.a);
     _mm256_storeu_si256(wide(p + 32), x.b);
-}
-VERB void store_first_codes(uint8_t* p, B x) { _mm256_storeu_si256(wide(p), x.a); }
-// Eight scales and eight minimums of 6 bits from 12 of 16 bytes, each written twice. In dwords: the first four scales, then the last
-// four (a low nibble of bytes 8-11 and the top bits of the first), and the same of the minimums.
-VERB __m128i six_bit_bytes(const uint8_t* packed) {
-    const __m128i v = _mm_loadu_si128(reinterpret_cast<const __m128i*>(packed));
-    const __m128i order = _mm_set_epi32(0x0b0a0908, 0x07060504, 0x0b0a0908, 0x03020100);
-    const __m128i top_order = _mm_set_epi32(0x07060504, -1, 0x03020100, -1);
-    const __m128i low = _mm_srlv_epi32(_mm_shuffle_epi8(v, order), _mm_set_epi32(4, 0, 0, 0));
-    const __m128i top = _mm_and_si128(_mm_srli_epi32(_mm_shuffle_epi8(v, top_order), 2), _mm_set1_epi8(0x30));
-    return _mm_or_si128(_mm_and_si128(low, _mm_set_epi32(0x0f0f0f0f, 0x3f3f3f3f, 0x0f0f0f0f, 0x3f3f3f3f)), top);
-}
-VERB void six_bit_scales(const uint8_t* packed, int16_t* out) {
-    const __m128i v = six_bit_bytes(packed);
-    _mm256_storeu_si256(wide(out), _mm256_cvtepu8_epi16(_mm_unpacklo_epi8(v, v)));
-    _mm256_storeu_si256(wide(out + 16), _mm256_cvtepu8_epi16(_mm_unpackhi_epi8(v, v)));
 }
 
 }  // namespace camelid::CAMELID_ISA

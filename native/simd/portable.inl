@@ -32,7 +32,6 @@ VERB F minimum(F a, F b) { EACH a.v[i] = a.v[i] < b.v[i] ? a.v[i] : b.v[i]; retu
 VERB F maximum(F a, F b) { EACH a.v[i] = a.v[i] > b.v[i] ? a.v[i] : b.v[i]; return a; }
 VERB F keep_first(F v, int n, F otherwise) { EACH if (i >= n) v.v[i] = otherwise.v[i]; return v; }
 
-VERB F join(F a, F b) { for (int i = 0; i < 8; ++i) a.v[8 + i] = b.v[i]; return a; }
 VERB F zero_below(F x, F limit, F v) { EACH if (x.v[i] < limit.v[i]) v.v[i] = 0.0f; return v; }
 VERB float half_to_float(uint16_t h) {
     const uint32_t sign = static_cast<uint32_t>(h & 0x8000) << 16, exponent = (h >> 10) & 31, mantissa = h & 1023;
@@ -75,8 +74,12 @@ VERB void store_i(int32_t* p, I v) { memcpy(p, v.v, 64); }
 VERB I add_i(I a, I b) { EACH a.v[i] += b.v[i]; return a; }
 VERB I sub_i(I a, I b) { EACH a.v[i] -= b.v[i]; return a; }
 VERB I shift_left(I a, int n) { EACH a.v[i] = static_cast<int32_t>(static_cast<uint32_t>(a.v[i]) << n); return a; }
+VERB I shift_right(I a, int n) { EACH a.v[i] >>= n; return a; }
+VERB I mul_i(I a, I b) { EACH a.v[i] *= b.v[i]; return a; }
+VERB I and_i(I a, int32_t bits) { EACH a.v[i] &= bits; return a; }
 VERB I min_i(I a, I b) { EACH a.v[i] = a.v[i] < b.v[i] ? a.v[i] : b.v[i]; return a; }
 VERB I max_i(I a, I b) { EACH a.v[i] = a.v[i] > b.v[i] ? a.v[i] : b.v[i]; return a; }
+VERB int32_t highest_i(const I& x) { int32_t r = x.v[0]; EACH r = x.v[i] > r ? x.v[i] : r; return r; }
 VERB I abs_bits(F x) { I r; EACH r.v[i] = static_cast<int32_t>(float_bits(x.v[i]) & 0x7fffffff); return r; }
 // Adding 1.5 * 2^23 leaves the nearest integer, ties to even, in the low bits: exact for |x| < 2^22, anything beyond.
 VERB I to_int(F x) { I r; EACH r.v[i] = static_cast<int32_t>(float_bits(x.v[i] + 0x1.8p23f) - 0x4b400000u); return r; }
@@ -85,90 +88,44 @@ VERB F exponent_bits(I n) { F r; EACH r.v[i] = bits_float(static_cast<uint32_t>(
 VERB void store_bytes(int8_t* p, I x) { EACH p[i] = static_cast<int8_t>(x.v[i]); }
 
 VERB B load_bytes(const void* p) { B r; memcpy(r.v, p, 64); return r; }
+VERB B set1_bytes(int8_t x) { B r; memset(r.v, x, 64); return r; }
 VERB B broadcast_quad(const void* p) { B r; EACH memcpy(r.v + 4 * i, p, 4); return r; }
-VERB int32_t word(const B& x, int i) { int16_t r; memcpy(&r, x.v + 2 * i, 2); return r; }
-VERB B spread(const int16_t* scales) {
-    B r;
-    for (int i = 0; i < 32; ++i) memcpy(r.v + 2 * i, scales + i / 8, 2);
-    return r;
-}
-VERB I dot_pairs(I acc, const B& a, const B& b) {
-    EACH acc.v[i] += word(a, 2 * i) * word(b, 2 * i) + word(a, 2 * i + 1) * word(b, 2 * i + 1);
-    return acc;
-}
-VERB I dot_sixteen(const int16_t* a, const int16_t* b) {
-    I r = zero_i();
-    for (int i = 0; i < 8; ++i) r.v[i] = a[2 * i] * b[2 * i] + a[2 * i + 1] * b[2 * i + 1];
-    return r;
-}
+VERB I dwords(const B& x) { I r; memcpy(r.v, x.v, 64); return r; }
+VERB B bytes(const I& x) { B r; memcpy(r.v, x.v, 64); return r; }
+
 constexpr bool kSignedWide = false;
+using P = I;
 
 template <int Max>
-VERB I dot(I acc, const B& w, const B& x) {
-    EACH for (int j = 0; j < 4; ++j) acc.v[i] += w.v[4 * i + j] * static_cast<int8_t>(x.v[4 * i + j]);
-    return acc;
+constexpr int kProducts = 8;
+template <int Max>
+using W = B;
+template <int Max>
+VERB B prepare(const B& w) { return w; }
+template <int Max>
+VERB P add_products(P p, const B& w, const B& x) {
+    EACH for (int j = 0; j < 4; ++j) p.v[i] += w.v[4 * i + j] * static_cast<int8_t>(x.v[4 * i + j]);
+    return p;
 }
 template <int Max>
-VERB I dot_scaled(I acc, const B& w, const B& x, const B& scales) {
-    const I v = dot<Max>(zero_i(), w, x);
-    EACH acc.v[i] += v.v[i] * word(scales, 2 * i);
-    return acc;
-}
+VERB P products(const B& w, const B& x) { return add_products<Max>(zero_i(), w, x); }
+VERB I widened(P p) { return p; }
 
-VERB I group_sums(const I* v) {
-    I r = zero_i();
-    for (int i = 0; i < 8; ++i)
-        for (int j = 0; j < 8; ++j) {
-            r.v[i] += v[i].v[j];
-            r.v[8 + i] += v[i].v[8 + j];
-        }
-    return r;
-}
-VERB I interleave(const I& x) { I r; EACH r.v[i] = x.v[i / 2 + 8 * (i % 2)]; return r; }
-VERB I add_halves(I x) { for (int i = 0; i < 8; ++i) x.v[i] += x.v[8 + i]; return x; }
-VERB void transpose(const void* in, int64_t stride, void* out) {
+VERB void turn_columns(const uint8_t* const* fourth, int64_t stride, int at, B* out) {
     for (int row = 0; row < 16; ++row)
-        for (int column = 0; column < 16; ++column)
-            memcpy(static_cast<char*>(out) + 64 * column + 4 * row, static_cast<const char*>(in) + row * stride + 4 * column, 4);
+        for (int column = 0; column < 4; ++column) memcpy(out[column].v + 4 * row, fourth[row / 4] + row % 4 * stride + at + 4 * column, 4);
 }
 
 #define EACH_BYTE for (int i = 0; i < 64; ++i)
 
-VERB B fields(const uint8_t* p, int low, int high, int mask) {
-    B r;
-    for (int i = 0; i < 32; ++i) r.v[i] = static_cast<uint8_t>((p[i] >> low) & mask);
-    for (int i = 0; i < 32; ++i) r.v[32 + i] = static_cast<uint8_t>((p[i] >> high) & mask);
-    return r;
-}
-VERB B nibbles_64(const uint8_t* p, int shift) { B r; EACH_BYTE r.v[i] = (p[i] >> shift) & 15; return r; }
-VERB B nibbles_16(const uint8_t* p, const uint8_t* q) {
-    B r;
-    EACH r.v[i] = p[i] & 15;
-    EACH r.v[16 + i] = p[i] >> 4;
-    EACH r.v[32 + i] = q[i] & 15;
-    EACH r.v[48 + i] = q[i] >> 4;
-    return r;
-}
-VERB B load_halves(const uint8_t* p, const uint8_t* q) { B r; memcpy(r.v, p, 32); memcpy(r.v + 32, q, 32); return r; }
-VERB B fifth_bits(const uint8_t* p, const uint8_t* q) {
-    B r;
-    for (int i = 0; i < 32; ++i) r.v[i] = ((p[i / 8] >> (i % 8)) & 1) << 4;
-    for (int i = 0; i < 32; ++i) r.v[32 + i] = ((q[i / 8] >> (i % 8)) & 1) << 4;
-    return r;
-}
+VERB B field(B a, int shift, int mask) { EACH_BYTE a.v[i] = static_cast<uint8_t>((a.v[i] >> shift) & mask); return a; }
+VERB uint16_t half_of(const B& x, int i) { uint16_t r; memcpy(&r, x.v + 2 * i, 2); return r; }
+VERB F low_halves(const B& x) { F r; EACH r.v[i] = half_to_float(half_of(x, 2 * i)); return r; }
+VERB F high_halves(const B& x) { F r; EACH r.v[i] = half_to_float(half_of(x, 2 * i + 1)); return r; }
 VERB B or_bytes(B a, const B& b) { EACH_BYTE a.v[i] |= b.v[i]; return a; }
 VERB B flip_signs(B a) { EACH_BYTE a.v[i] ^= 0x80; return a; }
 VERB B times_power(B a, int n) { EACH_BYTE a.v[i] = static_cast<uint8_t>(a.v[i] << n); return a; }
 VERB B look_up(B a, const uint8_t* table) { EACH_BYTE a.v[i] = table[a.v[i]]; return a; }
 VERB void store_codes(uint8_t* p, const B& a) { memcpy(p, a.v, 64); }
-VERB void store_first_codes(uint8_t* p, const B& a) { memcpy(p, a.v, 32); }
-VERB void six_bit_scales(const uint8_t* packed, int16_t* out) {
-    for (int i = 0; i < 4; ++i)
-        for (int j = 0; j < 2; ++j) {  // scales, then minimums
-            const int first = packed[4 * j + i], last = (packed[8 + i] >> (4 * j)) & 15;
-            out[16 * j + 2 * i] = out[16 * j + 2 * i + 1] = static_cast<int16_t>(first & 63);
-            out[16 * j + 8 + 2 * i] = out[16 * j + 9 + 2 * i] = static_cast<int16_t>(last | (first >> 6 << 4));
-        }
-}
 
 }  // namespace camelid::CAMELID_ISA

@@ -18,7 +18,7 @@ Ints = NDArray[np.int64]
 
 LANES = 16
 CODEBOOK = np.array([-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113])
-OFFSETS = {BlockType.Q4_0: 8, BlockType.Q5_0: 16, BlockType.Q3_K: 4, BlockType.Q6_K: 32}
+SCALED_BY_16 = (BlockType.Q2_K, BlockType.Q3_K, BlockType.Q6_K)
 
 
 def fused(a: Floats, b: Floats, c: Floats) -> Floats:
@@ -176,9 +176,9 @@ _UNPACKERS = {
 # ── products ──
 
 
-def quantize(x: Floats, block: int) -> tuple[Ints, Floats]:
-    """Return int8 codes (T, blocks, block) and scales (T, blocks)."""
-    blocks = x.reshape(len(x), -1, block)
+def quantize(x: Floats) -> tuple[Ints, Floats]:
+    """Return int8 codes (T, blocks, 32) and scales (T, blocks)."""
+    blocks = x.reshape(len(x), -1, 32)
     amax = np.abs(blocks).max(axis=-1)
     inverse = np.where(amax == 0, np.float32(0), np.float32(127) / np.where(amax == 0, np.float32(1), amax))
     codes = np.rint(blocks * inverse.astype(np.float32)[..., None]).astype(np.int64)
@@ -190,7 +190,7 @@ def linear(x: Floats, rows: NDArray[np.uint8], kind: BlockType, bias: Floats | N
     if kind.weights_per_block == 1:
         acc = _float_product(x, decode(rows, kind))
     else:
-        acc = _quantized_product(x, unpack(rows, kind))
+        acc = _quantized_product(x, unpack(rows, kind), 16 if kind in SCALED_BY_16 else 32)
     return acc if bias is None else acc + bias
 
 
@@ -202,18 +202,22 @@ def _float_product(x: Floats, weights: Floats) -> Floats:
     return lane_sum(acc)
 
 
-def _quantized_product(x: Floats, w: Codes) -> Floats:
-    codes, scales = quantize(x, w.codes.shape[-1])
-    subs = [part.reshape(*part.shape[:2], -1, 16) for part in (codes, w.codes)]
-    sums = np.einsum("tbsk,rbsk,rbs->trb", *subs, w.scales)  # I
-    lows = np.einsum("tbsk,rbs->trb", subs[0], w.minimums)  # M
-    assert max(np.abs(sums).max(), np.abs(lows).max()) < 2**31
-    acc = np.zeros(sums.shape[:2], np.float32)
-    for block in range(sums.shape[2]):
-        scale = scales[:, None, block]
-        acc = fused(w.d[None, :, block] * scale, sums[..., block].astype(np.float32), acc)
+def _quantized_product(x: Floats, w: Codes, width: int) -> Floats:
+    """Multiply in sub-blocks of `width` weights, each with a scale of its own."""
+    activations, factors = quantize(x)
+    per_sixteen = [part.reshape(len(part), -1)[:, :: width // 16].astype(np.float32) for part in (w.scales, w.minimums)]
+    blocks = w.codes.shape[-1] // width  # sub-blocks of a block
+    scales, minimums = (np.repeat(d, blocks, axis=1) * part for d, part in zip((w.d, w.m), per_sixteen, strict=True))
+    codes = w.codes.reshape(len(w.codes), -1, width)
+    others = activations.reshape(len(x), -1, width)
+    dots = np.einsum("tsk,rsk->trs", others, codes)
+    lows = factors.repeat(32 // width, axis=1) * others.sum(axis=-1).astype(np.float32)
+    acc = np.zeros(dots.shape[:2], np.float32)
+    for s in range(codes.shape[1]):
+        factor = factors[:, None, s * width // 32]
+        acc = fused(scales[None, :, s] * factor, dots[..., s].astype(np.float32), acc)
         if w.has_minimum:
-            acc = fused(w.m[None, :, block] * scale, lows[..., block].astype(np.float32), acc)
+            acc = fused(minimums[None, :, s], lows[:, None, s], acc)
     return acc
 
 

@@ -24,9 +24,9 @@ from camelid.models.load import Model, load_model
 from camelid.models.rope import attention_spec
 
 NUM_PROMPT, NUM_GENERATED = 64, 32
-RELATIVE_ERROR = 0.045  # of logits, from rounding inputs to 8 bits in 16 random layers; measured: 0.042 at most
+RELATIVE_ERROR = 0.031  # of logits, from rounding inputs to 8 bits in 16 random layers; measured: 0.028 at most
 DEVIATIONS = 6  # two logits differ in error by less than this many deviations of one: 4.2 of the difference
-NUM_COUNTED = 32  # of the 95 positions; measured: 47
+NUM_COUNTED = 45  # of the 95 positions; measured: 59
 
 
 @pytest.mark.timeout(1200)

@@ -1,0 +1,336 @@
+// Blocks of the file to codes and scales, for 16 rows and 256 columns at a time: a slice. One struct for each block type; products and
+// `embed` start from these. Layouts: ggml-common.h of ggml; formats/block_decoders.py is the slow twin.
+//
+// A code is uint8, at most kMost, and stands for (code - offset); a weight is scale * (code - offset) + minimum, with a scale and a
+// minimum for every kSub weights. Everything comes out with the rows in lanes: out[i] holds codes 4 i to 4 i + 3 of each row, scale[j] the
+// j-th scale of each row. So the bytes are turned before they are taken apart, which moves the fewest of them.
+
+namespace camelid::CAMELID_ISA {
+
+constexpr int kNoOffset = -1;
+constexpr int kQuads = 64;  // of four columns, in a slice
+
+using Codes = uint8_t[64];  // a quad of 16 rows
+
+// Shifts by numbers that the compiler knows are three times as fast as by others.
+#define UNROLL _Pragma("GCC unroll 64")
+
+template <class Type>
+constexpr BlockShape kShape = block_shape(static_cast<int>(Type::kType));
+
+// Some instruction sets take wide codes with their sign, and then the offset is off already.
+template <class Type>
+constexpr int kRestShift = Type::kMost == 255 && kSignedWide ? kNoOffset : Type::kOffsetShift;
+
+constexpr int kMaxSliceBytes = 8 * 34;
+
+template <class Type>
+constexpr int kSliceBytes = kShape<Type>.weights == 256 ? kShape<Type>.bytes : 8 * kShape<Type>.bytes;
+
+// A slice of 16 rows, `stride` bytes apart: one block of 256 weights each, or eight of 32. Nothing outside of it is read. While it is
+// read, the slices at `ahead` are fetched into the cache, line by line: in bursts they would hold up the rest.
+struct Rows {
+    const uint8_t* fourth[4];  // rows 0, 4, 8 and 12: a processor adds up to three strides for nothing
+    const uint8_t* fourth_ahead[4];
+    int64_t stride;
+
+    INLINE Rows(const uint8_t* data, int64_t row_stride, const uint8_t* ahead) : stride(row_stride) {
+        for (int i = 0; i < 4; ++i) {
+            fourth[i] = settled(data + 4 * i * stride);
+            fourth_ahead[i] = settled(ahead + 4 * i * stride);
+        }
+    }
+    INLINE const uint8_t* row(int i) const { return fourth[i / 4] + i % 4 * stride; }
+    // 16 bytes of each row from byte `at` on, as four columns.
+    INLINE void columns(int at, B* out) const {
+        if (at < 16 || at / 64 != (at - 16) / 64) {
+            UNROLL
+            for (int i = 0; i < 16; ++i) __builtin_prefetch(fourth_ahead[i / 4] + i % 4 * stride + at);
+        }
+        turn_columns(fourth, stride, at, out);
+    }
+};
+
+VERB B low_nibbles(B v) { return field(v, 0, 15); }
+VERB B high_nibbles(B v) { return field(v, 4, 15); }
+VERB B four_bits(I v, int at) {  // bits `at` to at + 3 of each dword, one to a byte: the product puts bit i at 8 i too
+    return bytes(and_i(mul_i(and_i(shift_right(v, at), 15), set1_i(0x204081)), 0x01010101));
+}
+VERB B with_bits(B low, B high, int shift) { return or_bytes(low, times_power(high, shift)); }
+
+// The j-th of the bytes that lie in columns of four.
+VERB I byte_of(const B* v, int j) { return and_i(shift_right(dwords(v[j / 4]), 8 * (j % 4)), 255); }
+VERB I signed_byte_of(const B* v, int j) { return shift_right(shift_left(dwords(v[j / 4]), 24 - 8 * (j % 4)), 24); }
+
+// ---- 32-weight blocks: float16 scales, and minimums behind them, before the codes
+
+// The float16 at byte `at` of each of eight blocks.
+VERB void block_scales(const Rows& rows, int bytes, int at, F* out) {
+    uint16_t halves[8][16];
+    for (int row = 0; row < 16; ++row)
+        for (int block = 0; block < 8; ++block) memcpy(&halves[block][row], rows.row(row) + block * bytes + at, 2);
+    UNROLL
+    for (int block = 0; block < 8; ++block) out[block] = load_half(halves[block]);
+}
+
+template <Block Which, int Most, int Shift, bool Minimum>
+struct Small {
+    static constexpr Block kType = Which;
+    static constexpr int kMost = Most, kOffsetShift = Shift, kSub = 32;
+    static constexpr bool kHasMinimum = Minimum;
+    static constexpr int kBytes = block_shape(static_cast<int>(Which)).bytes;
+
+    VERB void scales(const Rows& rows, F* scale, F* minimum) {
+        block_scales(rows, kBytes, 0, scale);
+        if constexpr (Minimum) block_scales(rows, kBytes, 2, minimum);
+    }
+    // Codes whose low four bits lie 16 to 16 bytes from byte `at` of a block.
+    VERB void nibbles(const Rows& rows, int at, Codes* out) {
+        UNROLL
+        for (int block = 0; block < 8; ++block) {
+            B v[4];
+            rows.columns(block * kBytes + at, v);
+            UNROLL
+            for (int i = 0; i < 4; ++i) {
+                store_codes(out[8 * block + i], low_nibbles(v[i]));
+                store_codes(out[8 * block + 4 + i], high_nibbles(v[i]));
+            }
+        }
+    }
+    // The fifth bits: four bytes at `at` of a block, a bit for each code.
+    VERB void fifth_bits(const Rows& rows, int at, Codes* out) {
+        UNROLL
+        for (int block = 0; block < 8; ++block) {
+            int32_t bits[16];
+            for (int row = 0; row < 16; ++row) memcpy(bits + row, rows.row(row) + block * kBytes + at, 4);
+            UNROLL
+            for (int i = 0; i < 8; ++i) store_codes(out[8 * block + i], with_bits(load_bytes(out[8 * block + i]), four_bits(load_i(bits), 4 * i), 4));
+        }
+    }
+};
+
+struct Q4_0 : Small<Block::Q4_0, 15, 3, false> {
+    VERB void codes(const Rows& rows, Codes* out) { nibbles(rows, 2, out); }
+};
+
+struct Q4_1 : Small<Block::Q4_1, 15, kNoOffset, true> {
+    VERB void codes(const Rows& rows, Codes* out) { nibbles(rows, 4, out); }
+};
+
+struct Q5_0 : Small<Block::Q5_0, 31, 4, false> {
+    VERB void codes(const Rows& rows, Codes* out) {
+        nibbles(rows, 6, out);
+        fifth_bits(rows, 2, out);
+    }
+};
+
+struct Q5_1 : Small<Block::Q5_1, 31, kNoOffset, true> {
+    VERB void codes(const Rows& rows, Codes* out) {
+        nibbles(rows, 8, out);
+        fifth_bits(rows, 4, out);
+    }
+};
+
+struct Q8_0 : Small<Block::Q8_0, 255, 7, false> {
+    VERB void codes(const Rows& rows, Codes* out) {
+        UNROLL
+        for (int part = 0; part < 16; ++part) {
+            B v[4];
+            rows.columns(kBytes * (part / 2) + 2 + 16 * (part % 2), v);
+            UNROLL
+            for (int i = 0; i < 4; ++i) store_codes(out[4 * part + i], flip_signs(v[i]));
+        }
+    }
+};
+
+// ggml's codebook of the non-linear 4-bit types, plus 128.
+alignas(16) constexpr uint8_t kCodebook[16] = {1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241};
+
+struct IQ4_NL : Small<Block::IQ4_NL, 255, 7, false> {
+    VERB void codes(const Rows& rows, Codes* out) {
+        nibbles(rows, 2, out);
+        UNROLL
+        for (int i = 0; i < kQuads; ++i) store_codes(out[i], look_up(load_bytes(out[i]), kCodebook));
+    }
+};
+
+// ---- 256-weight blocks: d, and -dmin, as float16, times small integers
+
+template <Block Which, int Most, int Shift, int Sub, bool Minimum>
+struct Large {
+    static constexpr Block kType = Which;
+    static constexpr int kMost = Most, kOffsetShift = Shift, kSub = Sub;
+    static constexpr bool kHasMinimum = Minimum;
+};
+
+VERB F minus(F v) { return sub(set1(-0.0f), v); }
+
+struct Q2_K : Large<Block::Q2_K, 3, kNoOffset, 16, true> {
+    VERB void codes(const Rows& rows, Codes* out) {
+        B v[16];
+        UNROLL
+        for (int i = 0; i < 4; ++i) rows.columns(16 + 16 * i, v + 4 * i);
+        UNROLL
+        for (int i = 0; i < kQuads; ++i) store_codes(out[i], field(v[8 * (i / 32) + i % 8], 2 * (i / 8 % 4), 3));
+    }
+    VERB void scales(const Rows& rows, F* scale, F* minimum) {
+        B packed[4], last[4];
+        rows.columns(0, packed);
+        rows.columns(68, last);  // bytes 80 to 83 are d and dmin
+        const F d = low_halves(last[3]), m = minus(high_halves(last[3]));
+        UNROLL
+        for (int j = 0; j < 16; ++j) {
+            scale[j] = mul(d, to_float(and_i(byte_of(packed, j), 15)));
+            minimum[j] = mul(m, to_float(shift_right(byte_of(packed, j), 4)));
+        }
+    }
+};
+
+struct Q3_K : Large<Block::Q3_K, 7, 2, 16, false> {
+    VERB void codes(const Rows& rows, Codes* out) {
+        B top[8], low[16];
+        UNROLL
+        for (int i = 0; i < 2; ++i) rows.columns(16 * i, top + 4 * i);
+        UNROLL
+        for (int i = 0; i < 4; ++i) rows.columns(32 + 16 * i, low + 4 * i);
+        UNROLL
+        for (int i = 0; i < kQuads; ++i) store_codes(out[i], with_bits(field(low[8 * (i / 32) + i % 8], 2 * (i / 8 % 4), 3), field(top[i % 8], i / 8, 1), 2));
+    }
+    VERB void scales(const Rows& rows, F* scale, F*) {
+        B v[4], last[4];
+        rows.columns(92, v);     // 12 bytes of scales in v[1] to v[3]: low halves in eight bytes, then the two bits above
+        rows.columns(94, last);  // bytes 108 and 109 are d
+        const F d = high_halves(last[3]);
+        B six[4];
+        UNROLL
+        for (int i = 0; i < 4; ++i) six[i] = with_bits(i < 2 ? low_nibbles(v[1 + i]) : high_nibbles(v[i - 1]), field(v[3], 2 * i, 3), 4);
+        UNROLL
+        for (int j = 0; j < 16; ++j) scale[j] = mul(d, to_float(sub_i(byte_of(six, j), set1_i(32))));
+    }
+};
+
+struct Q4_K : Large<Block::Q4_K, 15, kNoOffset, 32, true> {
+    VERB void codes(const Rows& rows, Codes* out) { runs(rows, 16, out); }
+    // Runs of 32 bytes: 32 low halves, then 32 high halves.
+    VERB void runs(const Rows& rows, int at, Codes* out) {
+        UNROLL
+        for (int run = 0; run < 4; ++run) {
+            B v[8];
+            UNROLL
+            for (int i = 0; i < 2; ++i) rows.columns(at + 32 * run + 16 * i, v + 4 * i);
+            UNROLL
+            for (int i = 0; i < 8; ++i) {
+                store_codes(out[16 * run + i], low_nibbles(v[i]));
+                store_codes(out[16 * run + 8 + i], high_nibbles(v[i]));
+            }
+        }
+    }
+    // d, dmin, and 12 bytes of six-bit numbers: four scales, four minimums, then their rest in halves and in the top bits before them.
+    VERB void scales(const Rows& rows, F* scale, F* minimum) {
+        B v[4];
+        rows.columns(0, v);
+        const F d = low_halves(v[0]), m = minus(high_halves(v[0]));
+        const B scale_bytes[2] = {field(v[1], 0, 63), with_bits(low_nibbles(v[3]), field(v[1], 6, 3), 4)};
+        const B minimum_bytes[2] = {field(v[2], 0, 63), with_bits(high_nibbles(v[3]), field(v[2], 6, 3), 4)};
+        UNROLL
+        for (int j = 0; j < 8; ++j) {
+            scale[j] = mul(d, to_float(byte_of(scale_bytes, j)));
+            minimum[j] = mul(m, to_float(byte_of(minimum_bytes, j)));
+        }
+    }
+};
+
+struct Q5_K : Large<Block::Q5_K, 31, kNoOffset, 32, true> {
+    VERB void codes(const Rows& rows, Codes* out) {
+        B fifth[8];
+        UNROLL
+        for (int i = 0; i < 2; ++i) rows.columns(16 + 16 * i, fifth + 4 * i);
+        Q4_K::runs(rows, 48, out);
+        UNROLL
+        for (int i = 0; i < kQuads; ++i) store_codes(out[i], with_bits(load_bytes(out[i]), field(fifth[i % 8], i / 8, 1), 4));
+    }
+    VERB void scales(const Rows& rows, F* scale, F* minimum) { Q4_K::scales(rows, scale, minimum); }
+};
+
+struct Q6_K : Large<Block::Q6_K, 63, 5, 16, false> {
+    VERB void codes(const Rows& rows, Codes* out) {
+        UNROLL
+        for (int half = 0; half < 2; ++half) {
+            B low[16], top[8];
+            UNROLL
+            for (int i = 0; i < 4; ++i) rows.columns(64 * half + 16 * i, low + 4 * i);
+            UNROLL
+            for (int i = 0; i < 2; ++i) rows.columns(128 + 32 * half + 16 * i, top + 4 * i);
+            UNROLL
+            for (int i = 0; i < 32; ++i) store_codes(out[32 * half + i], with_bits(field(low[i % 16], 4 * (i / 16), 15), field(top[i % 8], 2 * (i / 8), 3), 4));
+        }
+    }
+    VERB void scales(const Rows& rows, F* scale, F*) {
+        B v[4], last[4];
+        rows.columns(192, v);
+        rows.columns(194, last);  // bytes 208 and 209 are d
+        const F d = high_halves(last[3]);
+        UNROLL
+        for (int j = 0; j < 16; ++j) scale[j] = mul(d, to_float(signed_byte_of(v, j)));
+    }
+};
+
+struct IQ4_XS : Large<Block::IQ4_XS, 255, 7, 32, false> {
+    VERB void codes(const Rows& rows, Codes* out) {
+        UNROLL
+        for (int run = 0; run < 8; ++run) {
+            B v[4];
+            rows.columns(8 + 16 * run, v);
+            UNROLL
+            for (int i = 0; i < 4; ++i) {
+                store_codes(out[8 * run + i], look_up(low_nibbles(v[i]), kCodebook));
+                store_codes(out[8 * run + 4 + i], look_up(high_nibbles(v[i]), kCodebook));
+            }
+        }
+    }
+    VERB void scales(const Rows& rows, F* scale, F*) {
+        B v[4];
+        rows.columns(0, v);  // d, eight pairs of high bits, eight low halves
+        const F d = low_halves(v[0]);
+        UNROLL
+        for (int j = 0; j < 8; ++j) {
+            const I low = and_i(shift_right(dwords(v[1]), 4 * j), 15), high = and_i(shift_right(dwords(v[0]), 16 + 2 * j), 3);
+            scale[j] = mul(d, to_float(sub_i(add_i(low, shift_left(high, 4)), set1_i(32))));
+        }
+    }
+};
+
+// ---- slices that are not whole
+
+// The slice as it is, if `count` rows and `columns` columns of it exist; else a copy, with zeros and with the last row again where there
+// is nothing.
+template <class Type>
+VERB Rows whole(const Rows& rows, int count, int64_t columns, uint8_t* copy) {
+    if (count >= 16 && columns >= 256) return rows;
+    const int64_t bytes = columns >= 256 ? kSliceBytes<Type> : columns / 32 * kShape<Type>.bytes;
+    memset(copy, 0, 16 * kSliceBytes<Type>);
+    for (int row = 0; row < 16; ++row) memcpy(copy + row * kSliceBytes<Type>, rows.row(row < count ? row : count - 1), static_cast<size_t>(bytes));
+    return {copy, kSliceBytes<Type>, copy};
+}
+
+// Call `visit` with the struct of a quantized block type.
+template <class Visit>
+VERB void visit_quantized(Block type, Visit visit) {
+    switch (type) {
+        case Block::Q4_0: return visit.template operator()<Q4_0>();
+        case Block::Q4_1: return visit.template operator()<Q4_1>();
+        case Block::Q5_0: return visit.template operator()<Q5_0>();
+        case Block::Q5_1: return visit.template operator()<Q5_1>();
+        case Block::Q8_0: return visit.template operator()<Q8_0>();
+        case Block::IQ4_NL: return visit.template operator()<IQ4_NL>();
+        case Block::Q2_K: return visit.template operator()<Q2_K>();
+        case Block::Q3_K: return visit.template operator()<Q3_K>();
+        case Block::Q4_K: return visit.template operator()<Q4_K>();
+        case Block::Q5_K: return visit.template operator()<Q5_K>();
+        case Block::Q6_K: return visit.template operator()<Q6_K>();
+        case Block::IQ4_XS: return visit.template operator()<IQ4_XS>();
+        default: return;  // F32, F16 and BF16 are no blocks
+    }
+}
+
+}  // namespace camelid::CAMELID_ISA

@@ -1,0 +1,152 @@
+// The product with quantized weights, for any number of tokens. A slice of 16 rows is taken apart once and met by all tokens. For one
+// token this costs less than reading the weights does; for many it is next to nothing.
+
+namespace camelid::CAMELID_ISA {
+
+constexpr int kTileRows = 16 * kRowVectors;
+constexpr int kPanelTokens = 256;  // tokens whose float sums are kept: with 32 rows, 32 KB
+
+// A slice of 16 rows. kRowVectors of them are a tile.
+struct Panel {
+    alignas(64) Codes codes[kQuads];
+    alignas(64) float scales[16][16];
+    alignas(64) float minimums[16][16];
+};
+
+struct PanelScratch {
+    Panel panels[kRowVectors];
+    alignas(64) float sums[kPanelTokens * kTileRows];
+    alignas(64) uint8_t copy[16 * kMaxSliceBytes];
+};
+
+template <class Type>
+VERB void fill_panel(const Rows& rows, Panel& panel) {
+    Type::codes(rows, panel.codes);
+    F scales[16], minimums[16];
+    Type::scales(rows, scales, minimums);
+    UNROLL
+    for (int j = 0; j < 256 / Type::kSub; ++j) {
+        store(panel.scales[j], scales[j]);
+        if constexpr (Type::kHasMinimum) store(panel.minimums[j], minimums[j]);
+    }
+}
+
+// How codes are met: all that a type leaves to be known once its slices are a panel.
+template <int Most, int RestShift, int Sub, bool Minimum>
+struct Meeting {
+    static constexpr int kMost = Most, kRest = RestShift, kSub = Sub, kGroup = kProducts<Most> < Sub / 4 ? kProducts<Most> : Sub / 4;
+    static constexpr bool kHasMinimum = Minimum;
+};
+
+// The integer sums of sub-block j, for `Tokens` slices of activations that follow each other.
+template <class How, int Tokens>
+VERB void dot_sub_block(const Panel* panels, const Slice* x, int j, I (*total)[kRowVectors]) {
+#pragma GCC unroll 4
+    for (int group = 0; group < How::kSub / 4 / How::kGroup; ++group) {
+        P part[Tokens][kRowVectors];
+#pragma GCC unroll 8
+        for (int i = 0; i < How::kGroup; ++i) {
+            const int quad = How::kSub / 4 * j + How::kGroup * group + i;
+            W<How::kMost> w[kRowVectors];
+            for (int v = 0; v < kRowVectors; ++v) w[v] = prepare<How::kMost>(load_bytes(panels[v].codes[quad]));
+#pragma GCC unroll 8
+            for (int t = 0; t < Tokens; ++t) {
+                const B four = broadcast_quad(x[t].codes + 4 * quad);
+                for (int v = 0; v < kRowVectors; ++v) part[t][v] = i == 0 ? products<How::kMost>(w[v], four) : add_products<How::kMost>(part[t][v], w[v], four);
+            }
+        }
+#pragma GCC unroll 8
+        for (int t = 0; t < Tokens; ++t)
+            for (int v = 0; v < kRowVectors; ++v) total[t][v] = group == 0 ? widened(part[t][v]) : add_i(total[t][v], widened(part[t][v]));
+    }
+}
+
+template <class How>
+VERB I without_offset(I total, const Slice& x, int j) {
+    if constexpr (How::kRest == kNoOffset) return total;
+    else return sub_i(total, set1_i((How::kSub == 32 ? x.sums[j] : x.sums16[j]) * (1 << How::kRest)));
+}
+
+template <class How>
+VERB F low(const Slice& x, int j) {
+    if constexpr (How::kSub == 32) return set1(x.lows[j]);
+    else return set1(x.scales[j / 2] * static_cast<float>(x.sums16[j]));
+}
+
+template <class How, int Tokens>
+static void multiply_slice(const Panel* panels, const Slice* x, float* sums) {
+    for (int j = 0; j < 256 / How::kSub; ++j) {
+        I total[Tokens][kRowVectors];
+        dot_sub_block<How, Tokens>(panels, x, j, total);
+#pragma GCC unroll 8
+        for (int t = 0; t < Tokens; ++t) {
+            const F scale = set1(x[t].scales[How::kSub * j / 32]);
+            for (int v = 0; v < kRowVectors; ++v) {
+                const F dots = to_float(without_offset<How>(total[t][v], x[t], j));
+                F sum = fused(mul(load(panels[v].scales[j]), scale), dots, load(sums + kTileRows * t + 16 * v));
+                if constexpr (How::kHasMinimum) sum = fused(load(panels[v].minimums[j]), low<How>(x[t], j), sum);
+                store(sums + kTileRows * t + 16 * v, sum);
+            }
+        }
+    }
+}
+
+// The last tokens, fewer than kTokens.
+template <class How, int Tokens = kTokens - 1>
+static void multiply_rest(const Panel* panels, const Slice* x, int64_t count, float* sums) {
+    if constexpr (Tokens > 0) {
+        if (count == Tokens) return multiply_slice<How, Tokens>(panels, x, sums);
+        multiply_rest<How, Tokens - 1>(panels, x, count, sums);
+    }
+}
+
+template <class How>
+static void multiply_tokens(const Panel* panels, const Slice* x, int64_t count, float* sums) {
+    int64_t token = 0;
+    for (; token + kTokens <= count; token += kTokens) multiply_slice<How, kTokens>(panels, x + token, sums + kTileRows * token);
+    multiply_rest<How>(panels, x + token, count - token, sums + kTileRows * token);
+}
+
+// Write the sums of `count` tokens from `base` on, for 16 rows or what is left of them.
+VERB void write_sums(const Product& p, int64_t row, int64_t end, int64_t base, int64_t count, const float* sums) {
+    const int rows = static_cast<int>(end - row < 16 ? end - row : 16);
+    for (int64_t t = 0; t < count; ++t) {
+        F y = load(sums + kTileRows * t);
+        if (p.bias) y = add(y, load_first(p.bias + row, rows));
+        store_first(p.out + (base + t) * p.weight.rows + row, y, rows);
+    }
+}
+
+// One slice of 16 rows into a panel, while the one that comes next is fetched: that of the same rows, or at the end `next`.
+template <class Type>
+static void fill_from(const Product& p, int64_t row, int64_t end, int64_t slice, const uint8_t* next, PanelScratch& s, int v) {
+    const int64_t columns = p.weight.columns - 256 * slice;
+    const uint8_t* at = p.weight.data + row * p.weight.row_bytes + slice * kSliceBytes<Type>;
+    const Rows rows(at, p.weight.row_bytes, columns > 256 ? at + kSliceBytes<Type> : next);
+    fill_panel<Type>(whole<Type>(rows, static_cast<int>(end - row), columns, s.copy), s.panels[v]);
+}
+
+template <class Type>
+static void multiply_tile(const Product& p, int64_t row, int64_t end, int64_t base, int64_t count, const uint8_t* ahead, PanelScratch& s) {
+    using How = Meeting<Type::kMost <= 15 ? 15 : Type::kMost, kRestShift<Type>, Type::kSub, Type::kHasMinimum>;
+    memset(s.sums, 0, static_cast<size_t>(count) * sizeof(float) * kTileRows);
+    for (int64_t slice = 0; 256 * slice < p.weight.columns; ++slice) {
+        for (int v = 0; v < kRowVectors && row + 16 * v < end; ++v)
+            fill_from<Type>(p, row + 16 * v, end, slice, ahead + 16 * v * p.weight.row_bytes, s, v);
+        multiply_tokens<How>(s.panels, p.activations.slices + slice * p.tokens + base, count, s.sums);
+    }
+    for (int v = 0; v < kRowVectors && row + 16 * v < end; ++v) write_sums(p, row + 16 * v, end, base, count, s.sums + 16 * v);
+}
+
+template <class Type>
+static void multiply_quantized(const Product& p, int64_t begin, int64_t end, const uint8_t* ahead, void* scratch) {
+    for (int64_t base = 0; base < p.tokens; base += kPanelTokens) {
+        const int64_t count = p.tokens - base < kPanelTokens ? p.tokens - base : kPanelTokens;
+        for (int64_t row = begin; row < end; row += kTileRows) {
+            const uint8_t* next = row + kTileRows < end ? p.weight.data + (row + kTileRows) * p.weight.row_bytes : ahead;
+            multiply_tile<Type>(p, row, end, base, count, next, *static_cast<PanelScratch*>(scratch));
+        }
+    }
+}
+
+}  // namespace camelid::CAMELID_ISA
