@@ -10,7 +10,11 @@ STRINGS = ('"a"', '"user"', '""', "`raw\\n`", '"<&\'\\">"', '"\\u00e9\\x41\\n"',
 NUMBERS = ("0", "1", "-3", "7", "0x1F", "017", "1_000", "1.5", "-0.25", "1e3", "1e6", "123456789.0", "'a'", "'\\n'")
 FORMATS = (
     "%s", "%v", "%d", "%5d|", "%-6s|", "%05d", "%+d", "%x", "%X", "%q", "%t", "%.2f", "%6.1f", "%e", "%g", "%c", "%U",
-    "%T", "%%", "%#v", "%+v", "%s-%s", "%[2]v %[1]v", "%*d", "%!", "%o", "%b", "%08.3f", "% d", "%#x", "%", "%z", "%.1s",
+    "%T", "%%", "%#v", "%+v", "%s-%s", "%[2]v %[1]v", "%*d", "%!", "%o", "%b", "%08.3f", "% d", "%#x", "%", "%z",
+)  # fmt: skip
+FUNCTIONS = (
+    "eq", "ne", "lt", "le", "gt", "ge", "and", "or", "not", "len", "index", "slice", "printf", "print", "println",
+    "html", "js", "urlquery", "json",
 )  # fmt: skip
 TEXTS = ("a", " ", "\n", "text ", "\n  \n", "}", "{", "<|x|>", "é ")
 
@@ -127,29 +131,7 @@ class Writer:
         return self._function(depth)
 
     def _function(self, depth: int) -> str:
-        name = self._chance.choice(
-            [
-                "eq",
-                "ne",
-                "lt",
-                "le",
-                "gt",
-                "ge",
-                "and",
-                "or",
-                "not",
-                "len",
-                "index",
-                "slice",
-                "printf",
-                "print",
-                "println",
-                "html",
-                "js",
-                "urlquery",
-                "json",
-            ]
-        )
+        name = self._chance.choice(FUNCTIONS)
         if name in ("not", "len", "json"):
             return f"{name} {self._operand(depth - 1)}"
         if name == "printf":

@@ -8,8 +8,8 @@ Source: the documentation of Go 1.27's packages text/template and fmt; `tests/te
 
 from __future__ import annotations
 
-from .budget import Limits
+from .budget import Budget, Limits
 from .evaluator import render
 from .parser import TemplateSet, parse
 
-__all__ = ["Limits", "TemplateSet", "parse", "render"]
+__all__ = ["Budget", "Limits", "TemplateSet", "parse", "render"]

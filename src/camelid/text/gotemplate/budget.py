@@ -30,9 +30,10 @@ class OverBudget(Exception):
 
 
 class Budget:
-    """Counts one render of an input of so many characters."""
+    """Counts what one prompt costs, that is made of an input of so many characters."""
 
-    def __init__(self, limits: Limits, num_input: int) -> None:
+    def __init__(self, limits: Limits | None = None, num_input: int = 0) -> None:
+        limits = limits or Limits()
         self._limits = limits
         self._steps = 0
         self._next_look = _STEPS_PER_LOOK
@@ -45,6 +46,11 @@ class Budget:
         self._steps += 1 + num_characters // _CHARACTERS_PER_STEP
         if self._steps >= self._next_look:
             self._look()
+
+    def check_depth(self, depth: int) -> None:
+        """Refuse what is nested deeper than is allowed."""
+        if depth > self._limits.depth:
+            raise OverBudget(f"it is nested deeper than {self._limits.depth} levels")
 
     def write(self, num_characters: int) -> None:
         """Count characters of output, before they are written."""

@@ -11,7 +11,7 @@ from datetime import date
 
 from ..prompt import Marks
 from . import nodes
-from .budget import Budget, Limits, OverBudget
+from .budget import Budget, OverBudget
 from .failure import failure
 from .functions import FUNCTIONS, Context
 from .marking import Marked
@@ -19,7 +19,6 @@ from .parser import MAIN, TemplateSet
 from .printing import shown, text_of
 from .values import FunctionError, Record, Value, encoded, is_list, prints_json, truth, type_name
 
-_LIMITS = Limits()
 _NO_MARKS = Marks()
 
 
@@ -42,18 +41,17 @@ def render(
     templates: TemplateSet,
     data: Value,
     *,
-    limits: Limits = _LIMITS,
-    num_input: int = 0,
+    budget: Budget | None = None,
     marks: Marks = _NO_MARKS,
     today: date | None = None,
 ) -> str:
     """Return what a template writes about `data`, which `.` and `$` are.
 
-    num_input: characters in `data`; marks: those that its text from outside has.
-    Raises TemplateError with the line, for what the template does wrong and for what goes over the limits.
+    budget: what it may cost, shared by the renders of one prompt; marks: those that the text from outside has.
+    Raises TemplateError with the line, for what the template does wrong and for what goes over the budget.
     """
-    context = Context(Marked(marks), Budget(limits, num_input), today or date.today())
-    run = _Run(templates, context, limits.depth)
+    context = Context(Marked(marks), budget or Budget(), today or date.today())
+    run = _Run(templates, context)
     try:
         run.execute(MAIN, data)
     except FunctionError as error:
@@ -67,11 +65,10 @@ def render(
 class _Run:
     """One render: what is written so far, where it is, and the variables of the template that runs."""
 
-    def __init__(self, templates: TemplateSet, context: Context, max_depth: int) -> None:
+    def __init__(self, templates: TemplateSet, context: Context) -> None:
         self._templates = templates
         self._context = context
         self._budget = context.budget
-        self._max_depth = max_depth
         self._depth = 0
         self._variables: list[tuple[str, Value]] = []
         self.pieces: list[str] = []
@@ -303,5 +300,4 @@ class _Run:
 
     def _enter(self) -> None:
         self._depth += 1
-        if self._depth > self._max_depth:
-            raise OverBudget(f"it is nested deeper than {self._max_depth} levels")
+        self._budget.check_depth(self._depth)
