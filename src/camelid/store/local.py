@@ -29,6 +29,9 @@ class ModelFiles:
     system: str = ""  # what its makers tell it before a conversation
     messages: tuple[tuple[str, str], ...] = ()  # a beginning of every conversation, role and text
     parameters: Mapping[str, object] = field(default_factory=dict)  # its makers' own, by Ollama's names
+    template: str | None = None  # a Go template, in place of the one in the weights
+    licenses: tuple[str, ...] = ()
+    requires: str | None = None  # a version of Ollama
 
 
 def find(name: str, models: str | None = None) -> ModelFiles:
@@ -75,6 +78,9 @@ def _stored(name: str, models: str | None) -> ModelFiles:
         system=store.text(entry, "system"),
         messages=store.messages(entry),
         parameters=store.parameters(entry),
+        template=store.template(entry),
+        licenses=store.texts(entry, "license"),
+        requires=store.requires(entry),
     )
 
 

@@ -69,7 +69,10 @@ class GoTemplate:
         add_generation_prompt: bool = True,
         **options: Any,
     ) -> Prompt:
-        """Return the prompt. See `templates.ChatTemplate.render`. Where the answer begins, the template alone decides."""
+        """Return the prompt. See `templates.ChatTemplate.render`.
+
+        Where the answer begins the template alone decides: `add_generation_prompt` changes nothing.
+        """
         check_options(options)
         if tools and not self.supports_tools:
             raise InvalidRequest("the model's chat template has no place for tools", field="tools")
@@ -79,7 +82,7 @@ class GoTemplate:
             "level": options.get("reasoning_effort", ""),
         }
         think = options.get("enable_thinking", options.get("thinking"))
-        own = {"Think": bool(think), "IsThinkSet": think is not None}
+        own: dict[str, Any] = {"Think": bool(think), "IsThinkSet": think is not None}
         writer = _Writer(outside, self._protected, self._own_private, self._limits)
         own["ThinkLevel"] = writer.given["level"]
         if "messages" in self._names:
@@ -96,7 +99,7 @@ class GoTemplate:
         values = {"Prompt": writer.given["prompt"], "Suffix": writer.given["suffix"], "Response": ""}
         return self._prompt(writer.write(self._templates, values | {"Think": False, "IsThinkSet": False}), writer.marks)
 
-    def _turn_by_turn(self, writer: _Writer, own: Mapping[str, Any]) -> str:
+    def _turn_by_turn(self, writer: _Writer, own: dict[str, Any]) -> str:
         """Render a template that knows one turn only, once for each."""
         written: list[str] = []
         turn = {"System": "", "Prompt": "", "Response": ""}

@@ -86,7 +86,10 @@ def _call(index: int, call: Mapping[str, Any]) -> Record:
     keys = {"Index": "index", "Name": "name", "Arguments": "arguments"}
     function = Record("api.ToolCallFunction", fields, keys)
     return Record(
-        "api.ToolCall", {"ID": call["id"], "Function": function}, {"ID": "id", "Function": "function"}, frozenset(("ID",))
+        "api.ToolCall",
+        {"ID": call["id"], "Function": function},
+        {"ID": "id", "Function": "function"},
+        frozenset(("ID",)),
     )
 
 

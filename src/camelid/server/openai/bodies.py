@@ -200,4 +200,4 @@ class CompletionBody(_Generation, kw_only=True):
     echo: bool | None = None
     best_of: int | None = None
     # refused
-    suffix: Refused = None
+    suffix: str | None = None

@@ -103,9 +103,9 @@ class TaggedCallSplitter:
         if value is None:
             return
         found = list(_calls_in(value, self._tools, _MAX_DEPTH))
-        words = _WORD.findall(before)
-        if not found and words and words[-1] in self._tools:
-            found = [(words[-1], _arguments(value) or value)]
+        named = next((word for word in reversed(_WORD.findall(before)[-3:]) if word in self._tools), None)
+        if not found and named is not None:
+            found = [(named, _arguments(value) or value)]
         for name, arguments in found:
             self._num_calls += 1
             yield ToolCallPiece(name, written(arguments))
