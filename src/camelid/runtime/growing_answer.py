@@ -35,8 +35,7 @@ class GrowingAnswer:
         call_tag: what a call begins with, None for the forms of Llama 3.1.
         """
         stopping = generation.stopping
-        tag = call_tag or PYTHON_TAG
-        shown = frozenset(token.id for spelling, token in tokenizer.control.items() if tools and spelling in tag)
+        shown = _shown(tokenizer, call_tag) if tools else frozenset[int]()
         self.num_tokens = 0
         self.finished: Finished | None = None
         self._choice = choice
@@ -96,6 +95,12 @@ class GrowingAnswer:
 
     def _score(self, token_id: int, logprob: float, top: tuple[TokenScore, ...] = ()) -> TokenScore:
         return TokenScore(token_id, self._tokenizer.token_bytes(token_id), logprob, top)
+
+
+def _shown(tokenizer: Tokenizer, call_tag: str | None) -> frozenset[int]:
+    """Return the control tokens that a call begins with: they are spelled out, for the splitter to see."""
+    tag = call_tag or PYTHON_TAG
+    return frozenset(token.id for spelling, token in tokenizer.control.items() if spelling in tag)
 
 
 def _splitter(tools: Sequence[str], call_tag: str | None) -> ToolCallSplitter | TaggedCallSplitter:

@@ -96,7 +96,7 @@ class TaggedCallSplitter:
     def _is_closed(self) -> bool:
         """Tell whether the list that a bracket opened has ended."""
         assert self._after is not None, "only after the tag"
-        return self._end is None and "]" in self._after[self._at - 1 :]
+        return self._end is None and self._after.find("]", self._name_from) >= 0
 
     def _called(self, before: str, text: str) -> Iterator[Piece]:
         value = parsed_object(text)
