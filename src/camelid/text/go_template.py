@@ -29,7 +29,7 @@ _DEFAULT = "{{ .Prompt }}"  # what Ollama takes for a model without a template
 
 
 class GoTemplate:
-    """One model's Go template, for one vocabulary. Any thread may render; it takes a second at most."""
+    """One model's Go template, for one vocabulary. Any thread may render; it takes two seconds at most."""
 
     def __init__(self, source: str, tokenizer: Tokenizer, limits: Limits | None = None) -> None:
         """Parse a template. Raises TemplateError with the line."""

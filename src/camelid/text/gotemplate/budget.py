@@ -16,10 +16,10 @@ _STEPS_PER_LOOK = 2048  # between two looks at the clock
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds of one render. An ordinary one takes 40 steps for each message."""
+    """Bounds of one prompt. An ordinary one takes 40 steps, a quarter of a millisecond, for each message."""
 
     steps: int = 2_000_000
-    cpu_s: float = 1.0
+    cpu_s: float = 2.0
     depth: int = 64  # of blocks, parentheses and templates that call templates, together
     output: int = 2 * 2**20  # characters, beside twice the input: templates repeat some of it
     made: int = 8  # times as many characters in all strings that functions make
