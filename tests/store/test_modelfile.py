@@ -52,7 +52,9 @@ def test_a_byte_order_mark_and_other_line_ends_change_nothing() -> None:
 
 
 _CHARACTERS = st.characters(blacklist_categories=("Cs", "Cc"), whitelist_characters="\n")
-TEXTS = st.text(_CHARACTERS).filter(lambda text: '""' not in text and not text.endswith('"'))
+TEXTS = st.text(_CHARACTERS).filter(lambda text: '"""\n' not in text and '""" ' not in text) | st.text('"a\n ').filter(
+    lambda text: '""' not in text
+)
 WORDS = st.text("abc", min_size=1)
 PARAMETERS = st.tuples(st.just("temperature"), st.floats(0, 2)) | st.tuples(st.just("stop"), WORDS)
 
@@ -70,6 +72,11 @@ PARAMETERS = st.tuples(st.just("temperature"), st.floats(0, 2)) | st.tuples(st.j
 )
 def test_what_is_written_is_read_back(modelfile: Modelfile) -> None:
     assert parse_modelfile(str(modelfile)) == modelfile
+
+
+def test_a_text_that_no_quotes_can_hold_is_refused_when_it_is_written() -> None:
+    with pytest.raises(BadModelfile, match="no Modelfile can hold"):
+        str(Modelfile("a", system='say """\nand "more"\n'))
 
 
 @pytest.mark.parametrize(
