@@ -22,7 +22,7 @@ class Limits:
     cpu_s: float = 2.0
     depth: int = 64  # of blocks, parentheses and templates that call templates, together
     output: int = 2 * 2**20  # characters, beside twice the input: templates repeat some of it
-    made: int = 8  # times as many characters in all strings that functions make
+    made: int = 4  # times as many characters in all strings that functions make
 
 
 class OverBudget(Exception):

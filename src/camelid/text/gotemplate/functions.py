@@ -51,19 +51,34 @@ def _not(context: Context, given: Sequence[Value]) -> Value:
 def _eq(context: Context, given: Sequence[Value]) -> Value:
     if len(given) < 2:
         raise FunctionError("missing argument for comparison")
-    return any(equal(given[0], other, context.marked) for other in given[1:])
+    return any(_equal(context, given[0], other) for other in given[1:])
 
 
 def _ne(context: Context, given: Sequence[Value]) -> Value:
-    return not equal(given[0], given[1], context.marked)
+    return not _equal(context, given[0], given[1])
 
 
 def _lt(context: Context, given: Sequence[Value]) -> Value:
-    return less(given[0], given[1], context.marked)
+    return _less(context, given[0], given[1])
 
 
 def _le(context: Context, given: Sequence[Value]) -> Value:
-    return less(given[0], given[1], context.marked) or equal(given[0], given[1], context.marked)
+    return _less(context, given[0], given[1]) or _equal(context, given[0], given[1])
+
+
+def _equal(context: Context, left: Value, right: Value) -> bool:
+    _count(context, left, right)
+    return equal(left, right, context.marked)
+
+
+def _less(context: Context, left: Value, right: Value) -> bool:
+    _count(context, left, right)
+    return less(left, right, context.marked)
+
+
+def _count(context: Context, *values: Value) -> None:
+    """Count the strings among values that are looked at from end to end."""
+    context.budget.step(sum(len(value) for value in values if isinstance(value, str)))
 
 
 def _gt(context: Context, given: Sequence[Value]) -> Value:

@@ -16,11 +16,10 @@ class Marked:
 
     def __init__(self, marks: Marks) -> None:
         self._marks = marks
-        self._private = frozenset(marks.private)
 
     def is_in(self, text: str) -> bool:
         """Tell whether a text has marks in it, so certainly comes from outside."""
-        return bool(self._private) and not self._private.isdisjoint(text)
+        return not text.isascii() and any(mark in text for mark in self._marks.private)
 
     def plain(self, text: str) -> str:
         """Return a text as it is meant, for questions about it."""
@@ -28,7 +27,7 @@ class Marked:
 
     def seal(self, text: str) -> str:
         """Return a text that was made of text from outside so that it spells no control token."""
-        return self._marks.mark(text) if self._private else text
+        return self._marks.mark(text)
 
     def change(self, text: str, change: Callable[[str], str]) -> str:
         """Return what `change` makes of a text as it is meant, sealed where the text came from outside."""
