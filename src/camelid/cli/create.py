@@ -17,7 +17,7 @@ from camelid.errors import NotFound
 @models_option
 def command(name: str, path: Path, models: str | None) -> None:
     """Make the model NAME as a Modelfile says: FROM a GGUF file or a stored model, with PARAMETER, SYSTEM and more."""
-    from camelid.runtime.overview import check_go_template
+    from camelid.runtime.overview import check_adapter, check_go_template
     from camelid.store.making import create
     from camelid.store.modelfile import parse_modelfile
     from camelid.store.names import parse_name
@@ -29,6 +29,8 @@ def command(name: str, path: Path, models: str | None) -> None:
     given = parse_modelfile(text)
     if given.template is not None:
         check_go_template(given.template)
+    for adapter in given.adapters:
+        check_adapter(path.parent / Path(adapter).expanduser())
     base = path.parent / given.base
     with bar("reading the weights", base.stat().st_size if base.is_file() else 0) as done:
         manifest = create(opened(models), parse_name(name), given, path.parent, done)

@@ -14,6 +14,7 @@ from camelid.backends.auto import choose_backend, devices
 from camelid.backends.base import CacheType
 from camelid.errors import BadVocabulary, OutOfMemory, TemplateError, UnsupportedModel
 from camelid.formats import Checkpoint, open_checkpoint
+from camelid.models.adapters import open_adapted
 from camelid.models.load import naming_of, read_spec
 from camelid.models.memory import memory_need
 from camelid.models.names import Naming
@@ -39,8 +40,8 @@ def describe(name: str, settings: ModelSettings) -> Description:
     """
     files = find(name, settings.models)
     _check_version(files)
-    files_stamp = stamp(files.weights)
-    with open_checkpoint(files.weights) as checkpoint:
+    files_stamp = stamp(files.weights, *files.adapters)
+    with open_adapted(files.weights, files.adapters) as checkpoint:
         spec = read_spec(checkpoint)
         settings = with_placement(settings, files.parameters, spec.context_length)
         device, sizing = _place(checkpoint, spec, settings)

@@ -185,7 +185,8 @@ def _load_message(description: Description) -> Load:
     sizing = description.sizing
     level = logging.getLogger("camelid").getEffectiveLevel()
     path = str(description.files.weights)
-    return Load(path, description.settings, sizing.num_pages, sizing.context_length, description.stamp, level)
+    adapters = tuple(map(str, description.files.adapters))
+    return Load(path, description.settings, sizing.num_pages, sizing.context_length, description.stamp, level, adapters)
 
 
 async def _supervised_engine(load: Load) -> EnginePort:

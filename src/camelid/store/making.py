@@ -24,14 +24,14 @@ def create(
 ) -> Manifest:
     """Make the model `name` of a Modelfile that lies in `folder`, and return its manifest.
 
-    What the base has and the Modelfile does not replace stays: single parameters too, and licences are added to.
+    What the base has and the Modelfile does not replace stays: single parameters too, and licences are added to. An
+    adapter replaces the base's; whether it fits the weights is found when they are loaded.
     Raises NotFound, UnsupportedModel, StoreError.
     """
-    if given.adapters:
-        raise UnsupportedModel("ADAPTER is not supported yet")
+    adapters = [_adapter(store, folder / Path(path).expanduser()) for path in given.adapters]
     base = _base(store, given.base, folder, progress)
     inherited = _read_base(store, base)
-    new = [_layer(store, kind, text) for kind, text in _texts(given, inherited)]
+    new = adapters + [_layer(store, kind, text) for kind, text in _texts(given, inherited)]
     kinds = {layer.media_type for layer in new if layer.media_type != OLLAMA_LAYER + "license"}
     if OLLAMA_LAYER + "template" in kinds:
         kinds.add(OLLAMA_LAYER + "prompt")  # its older name
@@ -93,6 +93,12 @@ def _texts(given: Modelfile, inherited: dict[str, object]) -> list[tuple[str, st
     }
     found = [(kind, text) for kind, text in named.items() if text is not None]
     return found + [("license", text) for text in given.licenses]
+
+
+def _adapter(store: Store, path: Path) -> Layer:
+    if not path.is_file():
+        raise NotFound(f"ADAPTER names {str(path)!r}, which is no file", hint="give a LoRA adapter in a GGUF file")
+    return Layer(f"{OLLAMA_LAYER}adapter", store.blobs.add_file(path), path.stat().st_size)
 
 
 def _layer(store: Store, kind: str, text: str) -> Layer:

@@ -193,6 +193,7 @@ def modelfile_of(files: ModelFiles) -> Modelfile:
         tuple(parameters),
         files.template,
         files.system or None,
+        adapters=tuple(map(str, files.adapters)),
         licenses=files.licenses,
         messages=files.messages,
         requires=files.requires,

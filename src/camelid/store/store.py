@@ -23,7 +23,6 @@ from .names import Name
 GGUF_LAYERS = (f"{OLLAMA_LAYER}model", f"{DOCKER_LAYER}gguf.v3", "application/vnd.cncf.model.weight.v1.gguf")
 SAFETENSORS_LAYERS = (f"{DOCKER_LAYER}safetensors", "application/vnd.cncf.model.weight.v1.safetensors")
 REFUSED_LAYERS = {
-    f"{OLLAMA_LAYER}adapter": "an adapter",
     f"{OLLAMA_LAYER}projector": "an image projector",
     f"{DOCKER_LAYER}mmproj": "an image projector",
 }
@@ -125,6 +124,11 @@ class Store:
         if path.stat().st_size > MAX_TEXT_BYTES:
             raise StoreError(f"{layer.digest} has {path.stat().st_size} bytes of text, more than {MAX_TEXT_BYTES}")
         return path.read_text(encoding="utf-8", errors="replace")
+
+    def adapters(self, entry: Entry) -> tuple[Path, ...]:
+        """Return the model's adapters (Modelfile's ADAPTER), in their order."""
+        layers = [layer for layer in entry.manifest.layers if layer.media_type == f"{OLLAMA_LAYER}adapter"]
+        return tuple(self.blobs.path(layer.digest) for layer in layers)
 
     def template(self, entry: Entry) -> str | None:
         """Return the model's Go template (Modelfile's TEMPLATE), None if it has none. `prompt` is its older name."""
