@@ -158,7 +158,13 @@ class ContextOverflow(InvalidRequest):
 
 
 class TemplateError(InvalidRequest):
-    """A chat template failed to render, or went over its limits of time, memory or output."""
+    """A chat template failed to render, or went over its limits of time, memory or output. `line` says where."""
+
+    def __init__(
+        self, message: str, *, field: str | None = None, hint: str | None = None, line: int | None = None
+    ) -> None:
+        super().__init__(message, field=field, hint=hint)
+        self.line = line
 
 
 class InvalidSetting(CamelidError):

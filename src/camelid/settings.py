@@ -60,6 +60,7 @@ class ModelSettings:
     prefix_cache: str | None = None
     prefix_cache_size: int = 4 * 2**30
     models: str | None = None
+    go_template: bool = True
 
 
 @dataclass(frozen=True)
@@ -275,6 +276,15 @@ SETTINGS: tuple[Setting, ...] = (
         "Folder of the models that are pulled. Default: camelid/models where the system keeps data (XDG_DATA_HOME). "
         "Models of Ollama (OLLAMA_MODELS) are found, too, and left alone.",
         "FOLDER",
+    ),
+    Setting(
+        "go_template",
+        ("CAMELID_GO_TEMPLATE", "OLLAMA_GO_TEMPLATE"),
+        parse_bool,
+        _DEFAULT_MODEL.go_template,
+        "Whether the Go template of a stored model (Modelfile's TEMPLATE) makes its prompts: 1 or 0. With 0 it is the "
+        "chat template inside the weights, as for models that have no other.",
+        "1|0",
     ),
     Setting(
         "host",

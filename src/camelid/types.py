@@ -161,21 +161,32 @@ class Generation:
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """A conversation to be continued by the assistant."""
+    """A conversation to be continued by the assistant. `template` is a Go template in place of the model's own."""
 
     model: str
     messages: tuple[Message, ...]
     tools: tuple[ToolSpec, ...] = ()
     generation: Generation = Generation()
+    template: str | None = None
 
 
 @dataclass(frozen=True)
 class CompletionRequest:
-    """A text, or token ids, to be continued as they stand: no chat template."""
+    """A text, or token ids, to be continued as they stand: no chat template.
+
+    With a `suffix` it is the text between the two that is asked for, as the model's template, or the Go template
+    `template` in its place, says it to the model.
+    """
 
     model: str
     prompt: str | tuple[int, ...]
     generation: Generation = Generation()
+    suffix: str = ""
+    template: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.suffix and not isinstance(self.prompt, str):
+            raise InvalidRequest("a prompt of token ids cannot have a suffix", field="suffix")
 
 
 class FinishReason(Enum):

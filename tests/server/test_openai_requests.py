@@ -147,7 +147,7 @@ def test_a_tool_that_cannot_be_used_is_refused_with_its_place(function: dict[str
         ({"prompt": ["a", []]}, "prompt[1]"),
         ({"prompt": [-1]}, "prompt"),
         ({"prompt": ["a"] * 65}, "prompt"),
-        ({"prompt": "a", "suffix": "b"}, "suffix"),
+        ({"prompt": [1, 2], "suffix": "b"}, "suffix"),
         ({"prompt": "a", "best_of": 2}, "best_of"),
         ({"prompt": ["a", "b"], "echo": True}, "echo"),
         ({"prompt": "a", "echo": True, "logprobs": 0}, "echo"),

@@ -17,6 +17,7 @@ from camelid.errors import NotFound
 @models_option
 def command(name: str, path: Path, models: str | None) -> None:
     """Make the model NAME as a Modelfile says: FROM a GGUF file or a stored model, with PARAMETER, SYSTEM and more."""
+    from camelid.runtime.overview import check_adapter, check_go_template
     from camelid.store.making import create
     from camelid.store.modelfile import parse_modelfile
     from camelid.store.names import parse_name
@@ -27,7 +28,9 @@ def command(name: str, path: Path, models: str | None) -> None:
         raise NotFound(f"{path} cannot be read: {error}", hint="give the Modelfile with -f") from error
     given = parse_modelfile(text)
     if given.template is not None:
-        click.echo("the TEMPLATE is kept, but Camelid uses the chat template of the GGUF file", err=True)
+        check_go_template(given.template)
+    for adapter in given.adapters:
+        check_adapter(path.parent / Path(adapter).expanduser())
     base = path.parent / given.base
     with bar("reading the weights", base.stat().st_size if base.is_file() else 0) as done:
         manifest = create(opened(models), parse_name(name), given, path.parent, done)

@@ -40,6 +40,7 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
     context_length: int
     stamp: str | None = None
     log_level: int = logging.INFO
+    adapters: tuple[str, ...] = ()
 
 
 class Submit(msgspec.Struct, frozen=True, tag="submit"):

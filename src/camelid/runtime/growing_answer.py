@@ -13,7 +13,7 @@ from camelid.engine.request import Token
 from camelid.text.detokenize import Detokenizer
 from camelid.text.stops import StopMatcher
 from camelid.text.tokenizer import Tokenizer
-from camelid.text.toolcalls import PYTHON_TAG, TextPiece, ToolCallPiece, ToolCallSplitter
+from camelid.text.toolcalls import PYTHON_TAG, Piece, TaggedCallSplitter, TextPiece, ToolCallSplitter
 from camelid.types import Event, Finished, FinishReason, Generation, Text, TokenScore, ToolCall, ToolCalled, ToolSpec
 
 
@@ -27,18 +27,21 @@ class GrowingAnswer:
         generation: Generation,
         *,
         tools: Sequence[ToolSpec] = (),
+        call_tag: str | None = None,
         continues_text: bool = False,
     ) -> None:
-        """Begin an answer that may call `tools`, or that goes on with the text of the prompt (`continues_text`)."""
+        """Begin an answer that may call `tools`, or that goes on with the text of the prompt (`continues_text`).
+
+        call_tag: what a call begins with, None for the forms of Llama 3.1.
+        """
         stopping = generation.stopping
-        tag = tokenizer.control.get(PYTHON_TAG) if tools else None
-        shown = frozenset({tag.id}) if tag is not None else frozenset[int]()
+        shown = _shown(tokenizer, call_tag) if tools else frozenset[int]()
         self.num_tokens = 0
         self.finished: Finished | None = None
         self._choice = choice
         self._tokenizer = tokenizer
         self._detokenizer = Detokenizer(tokenizer, continues_text=continues_text, shown=shown)
-        self._splitter = ToolCallSplitter([tool.name for tool in tools]) if tools else None
+        self._splitter = _splitter([tool.name for tool in tools], call_tag) if tools else None
         self._stops = StopMatcher(stopping.stop)
         self._min_tokens = stopping.min_tokens
         self._end_ids = frozenset() if stopping.ignore_eos else tokenizer.eos_ids
@@ -71,12 +74,12 @@ class GrowingAnswer:
             text += self._stops.flush()
         return text, stop
 
-    def _split(self, text: str, *, is_last: bool) -> list[TextPiece | ToolCallPiece]:
+    def _split(self, text: str, *, is_last: bool) -> list[Piece]:
         if self._splitter is None:
             return [TextPiece(text)] if text else []
         return self._splitter.push(text) + (self._splitter.finish() if is_last else [])
 
-    def _show(self, piece: TextPiece | ToolCallPiece) -> Event:
+    def _show(self, piece: Piece) -> Event:
         if isinstance(piece, TextPiece):
             scores, self._scores = tuple(self._scores), []
             return Text(piece.text, self._choice, scores)
@@ -92,3 +95,13 @@ class GrowingAnswer:
 
     def _score(self, token_id: int, logprob: float, top: tuple[TokenScore, ...] = ()) -> TokenScore:
         return TokenScore(token_id, self._tokenizer.token_bytes(token_id), logprob, top)
+
+
+def _shown(tokenizer: Tokenizer, call_tag: str | None) -> frozenset[int]:
+    """Return the control tokens that a call begins with: they are spelled out, for the splitter to see."""
+    tag = call_tag or PYTHON_TAG
+    return frozenset(token.id for spelling, token in tokenizer.control.items() if spelling in tag)
+
+
+def _splitter(tools: Sequence[str], call_tag: str | None) -> ToolCallSplitter | TaggedCallSplitter:
+    return ToolCallSplitter(tools) if call_tag is None else TaggedCallSplitter(call_tag, tools)

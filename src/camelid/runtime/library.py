@@ -166,7 +166,7 @@ class Model:
     def _generation(self, parameters: Mapping[str, Any]) -> Generation:
         given = dict(parameters)
         given["stop"] = (given["stop"],) if isinstance(given.get("stop"), str) else tuple(given.get("stop", ()))
-        given.setdefault("seed", secrets.randbits(63))
+        given.setdefault("seed", self._model.sampling.seed or secrets.randbits(63))
         sampling, stopping, rest = (
             {name: given.pop(name) for name in list(given) if name in kind.__dataclass_fields__}
             for kind in (Sampling, Stopping, Generation)

@@ -9,11 +9,12 @@ from typing import Any
 
 from camelid.errors import TemplateError
 from camelid.models.spec import ModelSpec
+from camelid.settings import ModelSettings
 from camelid.store.local import ModelFiles
 from camelid.text.prompt import Prompt
 from camelid.text.templates import ChatTemplate
 from camelid.text.tokenizer import Tokenizer
-from camelid.types import Message, Sampling, ToolSpec
+from camelid.types import Message, Sampling, Stopping, ToolSpec
 
 from .engine_port import EnginePort
 from .sizing import Sizing
@@ -44,11 +45,12 @@ class NoTemplate:
 
 @dataclass(frozen=True)
 class TextSide:
-    """What turns messages into ids and back. `sampling` is what the model's makers recommend."""
+    """What turns messages into ids and back. `sampling` and `stopping` are what the model's makers recommend."""
 
     tokenizer: Tokenizer
     template: ChatTemplate
     sampling: Sampling
+    stopping: Stopping = field(default_factory=Stopping)
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Description:
     files: ModelFiles
     spec: ModelSpec
     num_parameters: int
-    device: str  # what `--device` calls it
+    settings: ModelSettings  # as this model runs: with its device, and what its makers say of context and threads
     sizing: Sizing
     stamp: str  # of the files, taken before they were read
 

@@ -12,7 +12,6 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping
 from contextlib import aclosing, contextmanager
-from dataclasses import replace
 from typing import Any
 
 from camelid.errors import CamelidError, InvalidRequest, NotFound, Unavailable
@@ -171,7 +170,7 @@ class Runtime:
             raise InvalidRequest(
                 f"a model called {description.files.name} is loaded already, from {path}", field="model"
             )
-        opening = asyncio.create_task(self._open_engine(_load_message(description, self._settings)))
+        opening = asyncio.create_task(self._open_engine(_load_message(description)))
         try:
             text = await asyncio.to_thread(read_text_side, description)
         except BaseException:
@@ -182,12 +181,12 @@ class Runtime:
         return model
 
 
-def _load_message(description: Description, settings: ModelSettings) -> Load:
+def _load_message(description: Description) -> Load:
     sizing = description.sizing
     level = logging.getLogger("camelid").getEffectiveLevel()
     path = str(description.files.weights)
-    settings = replace(settings, device=description.device)
-    return Load(path, settings, sizing.num_pages, sizing.context_length, description.stamp, level)
+    adapters = tuple(map(str, description.files.adapters))
+    return Load(path, description.settings, sizing.num_pages, sizing.context_length, description.stamp, level, adapters)
 
 
 async def _supervised_engine(load: Load) -> EnginePort:

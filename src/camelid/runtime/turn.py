@@ -14,6 +14,8 @@ from typing import cast
 
 from camelid.engine.request import GenerateRequest
 from camelid.errors import ContextOverflow
+from camelid.text.go_template import GoTemplate
+from camelid.text.templates import ChatTemplate, call_tag, insert_prompt
 from camelid.types import (
     ChatRequest,
     CompletionRequest,
@@ -23,6 +25,7 @@ from camelid.types import (
     Message,
     Role,
     Started,
+    Stopping,
     Usage,
 )
 
@@ -37,19 +40,36 @@ def chat(model: LoadedModel, request: ChatRequest) -> AsyncGenerator[Event, None
     before the first event; only the last two may come later as well.
     """
 
+    generation = _with_makers(model, request.generation)
+
     def encode() -> list[int]:
         return encode_chat(model, request)
 
     def answer(choice: int) -> GrowingAnswer:
-        return GrowingAnswer(choice, model.text.tokenizer, request.generation, tools=request.tools)
+        tag = call_tag(model.text.template)
+        return GrowingAnswer(choice, model.text.tokenizer, generation, tools=request.tools, call_tag=tag)
 
-    return _turn(model, request.generation, encode, answer)
+    return _turn(model, generation, encode, answer)
 
 
 def encode_chat(model: LoadedModel, request: ChatRequest) -> list[int]:
     """Return the ids of a conversation's prompt. Raises TemplateError."""
     messages = _begun(model, request.messages)
-    return model.text.tokenizer.encode_prompt(model.text.template.render(messages, request.tools))
+    return model.text.tokenizer.encode_prompt(_template(model, request.template).render(messages, request.tools))
+
+
+def _template(model: LoadedModel, source: str | None) -> ChatTemplate:
+    """Return the model's template, or the one that a request brings. Raises TemplateError."""
+    return model.text.template if source is None else GoTemplate(source, model.text.tokenizer)
+
+
+def _with_makers(model: LoadedModel, generation: Generation) -> Generation:
+    """Return what is asked for, with the makers' stop strings and longest answer where nothing is said of these."""
+    asked, makers = generation.stopping, model.text.stopping
+    max_tokens = makers.max_tokens if asked.max_tokens is None else asked.max_tokens
+    if max_tokens is not None:
+        max_tokens = max(max_tokens, asked.min_tokens)
+    return replace(generation, stopping=replace(asked, stop=asked.stop or makers.stop, max_tokens=max_tokens))
 
 
 def _begun(model: LoadedModel, messages: tuple[Message, ...]) -> tuple[Message, ...]:
@@ -68,17 +88,22 @@ def complete(model: LoadedModel, request: CompletionRequest) -> AsyncGenerator[E
     A prompt of text is all the caller's own, so a control token that is spelled out in it is a control token.
     """
 
+    generation = _with_makers(model, request.generation)
+
     def encode() -> list[int]:
         if not isinstance(request.prompt, str):
             return list(request.prompt)
         tokenizer = model.text.tokenizer
+        if request.suffix:
+            template = _template(model, request.template)
+            return tokenizer.encode_prompt(insert_prompt(template, request.prompt, request.suffix))
         ids = tokenizer.encode(request.prompt, parse_special=True, with_bos=True)
         return [tokenizer.bos_id] if not ids and tokenizer.bos_id is not None else ids
 
     def answer(choice: int) -> GrowingAnswer:
-        return GrowingAnswer(choice, model.text.tokenizer, request.generation, continues_text=True)
+        return GrowingAnswer(choice, model.text.tokenizer, generation, continues_text=True)
 
-    return _turn(model, request.generation, encode, answer)
+    return _turn(model, generation, encode, answer)
 
 
 async def _turn(
@@ -137,7 +162,17 @@ def generate_request(prompt: list[int], generation: Generation, model: LoadedMod
         sampling=generation.sampling,
         max_tokens=room if stopping.max_tokens is None else min(stopping.max_tokens, room),
         min_tokens=stopping.min_tokens,
-        end_ids=frozenset() if stopping.ignore_eos else model.text.tokenizer.eos_ids,
+        end_ids=_end_ids(model, stopping),
         num_choices=generation.num_choices,
         top_logprobs=generation.top_logprobs,
     )
+
+
+def _end_ids(model: LoadedModel, stopping: Stopping) -> frozenset[int]:
+    """Return the tokens that end an answer: the vocabulary's, and control tokens that are stop strings.
+
+    Control tokens are silent, so the text would never show such a stop.
+    """
+    tokenizer = model.text.tokenizer
+    stops = frozenset(tokenizer.control[stop].id for stop in stopping.stop if stop in tokenizer.control)
+    return stops if stopping.ignore_eos else tokenizer.eos_ids | stops

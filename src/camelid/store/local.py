@@ -29,6 +29,10 @@ class ModelFiles:
     system: str = ""  # what its makers tell it before a conversation
     messages: tuple[tuple[str, str], ...] = ()  # a beginning of every conversation, role and text
     parameters: Mapping[str, object] = field(default_factory=dict)  # its makers' own, by Ollama's names
+    template: str | None = None  # a Go template, in place of the one in the weights
+    licenses: tuple[str, ...] = ()
+    requires: str | None = None  # a version of Ollama
+    adapters: tuple[Path, ...] = ()  # LoRA, to be merged into the weights in this order
 
 
 def find(name: str, models: str | None = None) -> ModelFiles:
@@ -48,16 +52,18 @@ def find(name: str, models: str | None = None) -> ModelFiles:
     return _stored(name, models)
 
 
-def stamp(weights: Path) -> str:
+def stamp(weights: Path, *adapters: Path) -> str:
     """Return what tells the files of a model from others that are put in their place: sizes, times and inodes.
 
     Raises NotFound when they are gone.
     """
     try:
         files = sorted(weights.iterdir()) if weights.is_dir() else [weights]
-        stats = [file.stat() for file in files]
+        stats = [file.stat() for file in (*files, *adapters)]
     except OSError as error:
-        raise NotFound(f"{weights}: {error.strerror}", hint="put the model back, or load another one") from error
+        raise NotFound(
+            f"{error.filename or weights}: {error.strerror}", hint="put the model back, or load another one"
+        ) from error
     return " ".join(f"{stat.st_ino}:{stat.st_size}:{stat.st_mtime_ns}" for stat in stats)
 
 
@@ -75,6 +81,10 @@ def _stored(name: str, models: str | None) -> ModelFiles:
         system=store.text(entry, "system"),
         messages=store.messages(entry),
         parameters=store.parameters(entry),
+        template=store.template(entry),
+        licenses=store.texts(entry, "license"),
+        requires=store.requires(entry),
+        adapters=store.adapters(entry),
     )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from camelid.errors import DamagedBlob, NotFound, StoreError, UnsupportedModel
+from camelid.errors import DamagedBlob, FormatError, NotFound, StoreError, UnsupportedModel
 from camelid.formats.json_file import load_json
 
 from .blobs import Blobs, Digest, hash_file
@@ -23,10 +23,10 @@ from .names import Name
 GGUF_LAYERS = (f"{OLLAMA_LAYER}model", f"{DOCKER_LAYER}gguf.v3", "application/vnd.cncf.model.weight.v1.gguf")
 SAFETENSORS_LAYERS = (f"{DOCKER_LAYER}safetensors", "application/vnd.cncf.model.weight.v1.safetensors")
 REFUSED_LAYERS = {
-    f"{OLLAMA_LAYER}adapter": "an adapter",
     f"{OLLAMA_LAYER}projector": "an image projector",
     f"{DOCKER_LAYER}mmproj": "an image projector",
 }
+MAX_TEXT_BYTES = 4 << 20  # of a template, a system prompt, a licence; the longest licence in use has 20,000
 PARTIAL_AGE_S = 3600.0  # a download that nobody has gone on with for so long may be pruned
 
 
@@ -110,12 +110,41 @@ class Store:
             raise StoreError(f"the messages of {entry.name} cannot be read: {error!r:.200}") from error
 
     def text(self, entry: Entry, kind: str) -> str:
-        """Return the layers of a kind (`system`, `template`, `license`) as text, empty if there are none."""
+        """Return the layers of a kind (`system`, `license`) as text, empty if there are none."""
+        return "\n".join(self.texts(entry, kind))
+
+    def texts(self, entry: Entry, kind: str) -> tuple[str, ...]:
+        """Return each layer of a kind as text."""
         wanted = (OLLAMA_LAYER + kind, DOCKER_LAYER + kind)
         layers = [layer for layer in entry.manifest.layers if layer.media_type in wanted]
-        return "\n".join(
-            self.blobs.path(layer.digest).read_text(encoding="utf-8", errors="replace") for layer in layers
-        )
+        return tuple(map(self._read, layers))
+
+    def _read(self, layer: Layer) -> str:
+        path = self.blobs.path(layer.digest)
+        if path.stat().st_size > MAX_TEXT_BYTES:
+            raise StoreError(f"{layer.digest} has {path.stat().st_size} bytes of text, more than {MAX_TEXT_BYTES}")
+        return path.read_text(encoding="utf-8", errors="replace")
+
+    def adapters(self, entry: Entry) -> tuple[Path, ...]:
+        """Return the model's adapters (Modelfile's ADAPTER), in their order."""
+        layers = [layer for layer in entry.manifest.layers if layer.media_type == f"{OLLAMA_LAYER}adapter"]
+        return tuple(self.blobs.path(layer.digest) for layer in layers)
+
+    def template(self, entry: Entry) -> str | None:
+        """Return the model's Go template (Modelfile's TEMPLATE), None if it has none. `prompt` is its older name."""
+        found = [*self.texts(entry, "prompt"), *self.texts(entry, "template")]
+        return found[-1] if found else None
+
+    def requires(self, entry: Entry) -> str | None:
+        """Return the version of Ollama that the model needs (Modelfile's REQUIRES), None if it names none."""
+        config = self.blobs.path(entry.manifest.config.digest)
+        if not config.is_file():
+            return None
+        try:
+            given = load_json(config).get("requires")
+        except FormatError:
+            return None  # other programs put other things there
+        return given if isinstance(given, str) else None
 
     def copy(self, source: Name, target: Name) -> None:
         """Give a model a second name. Raises NotFound."""

@@ -25,7 +25,7 @@ def to_chat_request(body: MessagesBody, model: str, seed: int, sampling: Samplin
     if body.temperature is not None and not 0 <= body.temperature <= 1:
         raise InvalidRequest(f"temperature must be 0–1, got {body.temperature}", field="temperature")
     generation = Generation(
-        replace(sampling, **chosen, seed=seed),
+        replace(sampling, **chosen, seed=sampling.seed or seed),
         Stopping(max_tokens=body.max_tokens, stop=tuple(body.stop_sequences or ())),
     )
     return replace(to_prompt(body, model, limits), generation=generation)

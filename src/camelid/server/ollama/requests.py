@@ -63,18 +63,23 @@ def to_chat_request(body: ChatBody, model: str, seed: int, sampling: Sampling, l
 def to_generate_request(
     body: GenerateBody, model: str, seed: int, sampling: Sampling
 ) -> ChatRequest | CompletionRequest:
-    """Return what `body` asks of `model`: with the chat template, or without it (`raw`). Raises InvalidRequest."""
+    """Return what `body` asks of `model`: with the chat template, with one of its own, or without any (`raw`).
+
+    With a suffix it is the text between the two. Raises InvalidRequest.
+    """
     _refuse(body)
-    for name in ("suffix", "template", "context", "images"):
+    for name in ("context", "images"):
         if getattr(body, name):
             raise InvalidRequest(f"{name} is not supported", field=name)
     generation = _generation(body, seed, sampling)
     if body.raw:
-        if body.system:
+        if body.system or body.template:
             raise InvalidRequest("raw mode does not support template, system, or context", field="raw")
         return CompletionRequest(model, body.prompt, generation)
+    if body.suffix:
+        return CompletionRequest(model, body.prompt, generation, body.suffix, body.template or None)
     system = (Message("system", body.system),) if body.system else ()
-    return ChatRequest(model, (*system, Message("user", body.prompt)), (), generation)
+    return ChatRequest(model, (*system, Message("user", body.prompt)), (), generation, body.template or None)
 
 
 def keep_alive_s(given: float | str | None) -> float | None:
@@ -135,7 +140,7 @@ def _generation(body: ChatBody | GenerateBody, seed: int, sampling: Sampling) ->
         window = _int(options, "repeat_last_n")
         whole["penalty_window"] = None if window < 0 else window
     asked = _int(options, "seed") if "seed" in options else -1
-    whole["seed"] = seed if asked == -1 else asked % 2**64
+    whole["seed"] = (sampling.seed or seed) if asked == -1 else asked % 2**64
     most = _int(options, "num_predict") if "num_predict" in options else -1
     return Generation(
         replace(sampling, **given, **whole),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -17,7 +16,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from camelid import __version__
 from camelid.errors import CamelidError, InvalidRequest, NotFound
-from camelid.runtime.summary import summarize
+from camelid.runtime.overview import messages, overview
 from camelid.store.local import find
 from camelid.store.names import parse_name
 from camelid.store.places import all_stores, own_store
@@ -203,9 +202,17 @@ class OllamaRoutes:
     def _described(self, name: str) -> dict[str, Any]:
         self._entry_or_bundled(name)
         files = find(name, self._models)
-        summary = summarize(files.weights)
-        parameters = "\n".join(f"{key:<30} {json.dumps(value)}" for key, value in files.parameters.items())
-        texts = {"parameters": parameters, "system": files.system}
+        shown = overview(files)
+        summary = shown.summary
+        texts = {
+            "license": shown.license,
+            "modelfile": shown.readable_modelfile,
+            "parameters": shown.parameters,
+            "template": shown.template,
+            "system": files.system,
+            "messages": messages(shown),
+            "requires": files.requires,
+        }
         family = summary["architecture"]
         return {
             **{key: text for key, text in texts.items() if text},
@@ -223,7 +230,7 @@ class OllamaRoutes:
                 f"{family}.embedding_length": summary["embedding length"],
                 f"{family}.block_count": summary["layers"],
             },
-            "capabilities": ["completion"],
+            "capabilities": list(shown.capabilities),
         }
 
 

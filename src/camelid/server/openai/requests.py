@@ -62,7 +62,6 @@ REFUSED: Mapping[str, str | None] = {
     "prediction": None,
     "prompt_cache_options": "prefixes are cached without being asked",
     "web_search_options": None,
-    "suffix": None,
     "refusal": None,
     "reasoning_content": None,
     "name": "put the speaker's name into the content",
@@ -125,7 +124,8 @@ def to_completion_requests(
         raise InvalidRequest(f"logprobs must be 0–{MAX_TOP_LOGPROBS}, got {body.logprobs}", field="logprobs")
     max_tokens = COMPLETION_MAX_TOKENS if body.max_tokens is None else body.max_tokens
     generation = _generation(body, seed, recommended, max_tokens, body.logprobs)
-    return [CompletionRequest(model, prompt, generation) for prompt in _prompts(body, limits)]
+    suffix = body.suffix or ""
+    return [CompletionRequest(model, prompt, generation, suffix) for prompt in _prompts(body, limits)]
 
 
 def completion_form(body: CompletionBody, model: str) -> Form:
@@ -161,7 +161,7 @@ def _sampling(body: ChatBody | CompletionBody, seed: int, recommended: Sampling)
     given = {name: getattr(body, name) for name in _SAMPLING if getattr(body, name) is not None}
     if body.top_k == -1:
         given["top_k"] = 0  # -1 switches it off in other servers
-    return replace(recommended, **given, seed=seed if body.seed is None else _unsigned(body.seed))
+    return replace(recommended, **given, seed=(recommended.seed or seed) if body.seed is None else _unsigned(body.seed))
 
 
 def _unsigned(seed: int) -> int:
