@@ -1,8 +1,8 @@
 """Says whether a schema, regex or grammar can be followed, and what it costs to know: no more than the limits.
 
 A grammar is a program from outside, and some small ones take hours or all memory to compile. So each is tried first in
-a process that is killed when it goes over its time or memory; only what came back from there reaches an engine. Verdicts
-are kept, so that a client with one schema pays once. Nothing here knows a vocabulary.
+a process that is killed when it goes over its time or memory; only what came back from there reaches an engine.
+Verdicts are kept, so that a client with one schema pays once. Nothing here knows a vocabulary.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class _Worker:
         self._connection, other = socket.socketpair()
         with other:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", str(_PROGRAM), str(check_limits.memory_bytes), json.dumps(limits.PARSER)],
+                [sys.executable, "-P", str(_PROGRAM), str(check_limits.memory_bytes), json.dumps(dict(limits.PARSER))],
                 stdin=other.fileno(),
                 stdout=other.fileno(),
                 stderr=subprocess.DEVNULL,

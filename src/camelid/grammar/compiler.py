@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 MAX_KEPT = 64  # grammars; the least recently used one is compiled again when it comes back
 
-# Sets of tokens that are looked at once: in a string of JSON most of a vocabulary is allowed, and where all of a set is,
-# its tokens need not be tried one by one. The lengths are those at which `maxLength` begins to bite.
+# Sets of tokens that are looked at once: in a string of JSON most of a vocabulary is allowed, and where all of a set
+# is, its tokens need not be tried one by one. The lengths are those at which `maxLength` begins to bite.
 _IN_STRING = r'[^"\\\x00-\x1F\x7F]'
 SLICES = [r"[\x20\x0A\x0D\x09]+", *(f"{_IN_STRING}{{1,{n}}}" for n in (2, 4, 6, 8, 10, 15, 30)), f"{_IN_STRING}+"]
 
