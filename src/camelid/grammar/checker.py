@@ -86,23 +86,35 @@ class GrammarChecker:
             raise Overloaded("every process that checks grammars is busy", retry_after_s=self._limits.seconds)
         try:
             reply = self._ask("json" if is_schema else grammar.kind.value, source)
-        except _Gone:
-            return BadGrammar(
-                f"it takes more than {self._limits.seconds:g} s or {self._limits.memory_bytes >> 20} MiB to compile",
-                hint="make it simpler",
-            )
+        except _Gone as gone:  # no verdict to keep: perhaps the machine was busy
+            most = f"{self._limits.seconds:g} s or {self._limits.memory_bytes >> 20} MiB"
+            raise BadGrammar(
+                f"{grammar.field}: it takes more than {most} to compile", field=grammar.field, hint="make it simpler"
+            ) from gone
         finally:
             self._free.release()
         return BadGrammar(_brief(reply["error"])) if "error" in reply else reply["source"]
 
     def _ask(self, kind: str, source: str) -> dict[str, str]:
-        worker = self._idle.pop() if self._idle else _Worker(self._limits)
+        worker = self._take()
         reply = worker.ask({"kind": kind, "source": source})
         if self._finalizer.alive:
             self._idle.append(worker)
         else:
             worker.stop()
         return reply
+
+    def _take(self) -> _Worker:
+        """Return a process that waits, or a new one. One that has died meanwhile, as under a user's kill, is passed
+        over.
+        """
+        while self._idle:
+            with contextlib.suppress(IndexError):  # another thread was faster
+                worker = self._idle.pop()
+                if worker.is_alive:
+                    return worker
+                worker.stop()
+        return _Worker(self._limits)
 
 
 class _Worker:
@@ -126,6 +138,11 @@ class _Worker:
             raise MissingDependency(
                 "the process that checks grammars does not start", hint="install llguidance: pip install llguidance"
             ) from gone
+
+    @property
+    def is_alive(self) -> bool:
+        """True while the process runs."""
+        return self._process.poll() is None
 
     def ask(self, job: dict[str, str]) -> dict[str, str]:
         """Return the reply to a job. Raises _Gone."""
