@@ -18,6 +18,9 @@ ENDLESS = Grammar.schema(
     {"allOf": [{"type": "string", "pattern": f"(.*{letter}.*){{3}}"} for letter in "abcdefghijklmnop"]}, "format"
 )
 
+# One state for each remainder.
+LARGE = Grammar.schema({"type": "integer", "multipleOf": 99_999_989}, "format")
+
 
 @pytest.fixture(scope="module")
 def checker() -> Iterator[GrammarChecker]:
@@ -75,9 +78,10 @@ def test_what_cannot_be_followed_is_refused_with_the_field(
 
 def test_what_takes_too_long_is_given_up_and_the_next_is_checked() -> None:
     checker = GrammarChecker(CheckLimits(seconds=0.3))
-    with pytest.raises(BadGrammar, match=r"format: it takes more than 0.3 s or 256 MiB to compile") as caught:
-        checker.prepare(ENDLESS)
-    assert caught.value.field == "format"
+    for grammar in (ENDLESS, LARGE):
+        with pytest.raises(BadGrammar, match=r"format: it takes more than 0.3 s or 256 MiB to compile") as caught:
+            checker.prepare(grammar)
+        assert caught.value.field == "format"
     assert checker.prepare(Grammar.json_object("format"))
     checker.close()
 
