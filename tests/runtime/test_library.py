@@ -162,3 +162,12 @@ def test_an_answer_has_the_form_that_is_asked_for(model: camelid.Model) -> None:
     for wrong in ("xml", {"type": "nonsense"}):
         with pytest.raises(InvalidRequest, match="format"):
             model.chat("Hello!", format=wrong)
+
+
+def test_a_call_can_be_required(model: camelid.Model) -> None:
+    tool = ToolSpec("set_alarm", "", {"type": "object", "properties": {"hour": {"enum": [6, 7]}}, "required": ["hour"]})
+    required = camelid.ToolChoice(is_required=True, allows_several=False)
+    answer = model.chat("Hello!", tools=[tool], tool_choice=required, max_tokens=100, temperature=0)
+    assert answer.finish_reason in (FinishReason.TOOL_CALLS, FinishReason.LENGTH)
+    for call in answer.tool_calls:
+        assert (call.name, json.loads(call.arguments)["hour"] in (6, 7)) == ("set_alarm", True)

@@ -24,6 +24,7 @@ from camelid.types import (
     Message,
     Sampling,
     Stopping,
+    ToolChoice,
     ToolSpec,
 )
 
@@ -102,6 +103,7 @@ class Model:
         messages: str | Sequence[Message | Mapping[str, Any]],
         *,
         tools: Sequence[ToolSpec | Mapping[str, Any]] = (),
+        tool_choice: ToolChoice | None = None,
         stream: Literal[False] = False,
         **parameters: Unpack[Parameters],
     ) -> Answer: ...
@@ -112,6 +114,7 @@ class Model:
         messages: str | Sequence[Message | Mapping[str, Any]],
         *,
         tools: Sequence[ToolSpec | Mapping[str, Any]] = (),
+        tool_choice: ToolChoice | None = None,
         stream: Literal[True],
         **parameters: Unpack[Parameters],
     ) -> Iterator[Event]: ...
@@ -121,16 +124,19 @@ class Model:
         messages: str | Sequence[Message | Mapping[str, Any]],
         *,
         tools: Sequence[ToolSpec | Mapping[str, Any]] = (),
+        tool_choice: ToolChoice | None = None,
         stream: bool = False,
         **parameters: Unpack[Parameters],
     ) -> Answer | Iterator[Event]:
         """Return the assistant's next message; with `stream`, yield its events while it is made.
 
         messages: a question, or a conversation of Messages or of mappings as OpenAI's API has them; tools likewise.
+        tool_choice: whether a call is required, and of which tools; without it the model chooses.
         Closing the iterator ends the answer. Raises InvalidRequest, ContextOverflow, TemplateError, Overloaded.
         """
         conversation = [Message("user", messages)] if isinstance(messages, str) else map(to_message, messages)
-        request = ChatRequest(self.name, tuple(conversation), tuple(map(to_tool, tools)), self._generation(parameters))
+        generation, choice = self._generation(parameters), tool_choice or ToolChoice()
+        request = ChatRequest(self.name, tuple(conversation), tuple(map(to_tool, tools)), generation, choice)
         events = self._loop.iterate(self._runtime.chat(request))
         return events if stream else collect(events)
 
