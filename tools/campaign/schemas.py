@@ -27,7 +27,7 @@ from camelid.types import ChatRequest, Finished, FinishReason, Generation, Gramm
 
 from .random_schemas import random_schema
 
-MAX_TOKENS = 400
+MAX_TOKENS = 900
 AT_ONCE = 8
 
 
