@@ -113,7 +113,15 @@ REFUSALS: dict[str, tuple[str, dict[str, Any]]] = {
         {"messages": [{"role": "user", "content": [{"type": "image", "source": {}}]}]},
     ),
     "thinking": ("thinking is not supported", {"thinking": {"type": "enabled", "budget_tokens": 2000}}),
-    "a forced tool": ("cannot be forced yet", {"tools": [TOOL], "tool_choice": {"type": "any"}}),
+    "a forced call of no tool": ("needs tools", {"tool_choice": {"type": "any"}}),
+    "a forced call of another tool": (
+        "tool_choice.name must be",
+        {"tools": [TOOL], "tool_choice": {"type": "tool", "name": "x"}},
+    ),
+    "a format that is none": (
+        "output_config.format.schema: Invalid type",
+        {"output_config": {"format": {"type": "json_schema", "schema": {"type": "x"}}}},
+    ),
     "a tool of theirs": (
         "type 'bash_20250124' is not supported",
         {"tools": [{"type": "bash_20250124", "name": "bash"}]},

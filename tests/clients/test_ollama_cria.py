@@ -183,7 +183,7 @@ REFUSALS: dict[str, tuple[int, str, Callable[[ollama.Client], object]]] = {
     "images": (400, "images is not supported", lambda c: c.generate("cria", "x", images=[b"\x89PNG"])),
     "suffix": (400, "the model's template has no place for a suffix", lambda c: c.generate("cria", "x", suffix="y")),
     "thinking": (400, "does not support thinking", lambda c: c.chat("cria", HELLO, think=True)),
-    "format": (400, "format is not supported", lambda c: c.chat("cria", HELLO, format="json")),
+    "a keyword": (400, 'format: Unimplemented keys: ["not"]', lambda c: c.chat("cria", HELLO, format={"not": {}})),
     "a prompt too long": (400, "and the context holds", lambda c: c.generate("cria", "word " * 3000)),
     "delete": (404, "there is no model nope", lambda c: c.delete("nope")),
 }  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
@@ -27,11 +28,23 @@ from camelid.runtime.runtime import Runtime
 from camelid.runtime.supervisor import SupervisedEngine
 from camelid.settings import ModelSettings
 from camelid.store.local import find
-from camelid.types import ChatRequest, CompletionRequest, Event, Generation, Message, Sampling, Stopping, Text
+from camelid.types import (
+    ChatRequest,
+    CompletionRequest,
+    Event,
+    Generation,
+    Grammar,
+    GrammarKind,
+    Message,
+    Sampling,
+    Stopping,
+    Text,
+)
 
 SETTINGS = ModelSettings(threads=1, max_sequences=4, max_waiting=8)
 ENDLESS = Generation(stopping=Stopping(ignore_eos=True))
 _T = TypeVar("_T")
+FORM = Grammar(GrammarKind.REGEX, "([a-z]{1,9} )*[a-z]{0,9}")
 either_way = pytest.mark.parametrize("in_process", [True, False], ids=["thread", "process"])
 
 
@@ -63,6 +76,7 @@ def seeded(seed: int, num_choices: int = 1) -> Generation:
 
 def test_the_same_request_gives_the_same_bytes_in_a_thread_and_in_a_process_alone_and_among_others() -> None:
     asked = [chat(seeded(seed, 1 + seed % 2)) for seed in range(6)]
+    asked += [chat(Generation(Sampling(seed=7), Stopping(max_tokens=24), 2, grammar=FORM))]
 
     async def answers(in_process: bool, *, together: bool) -> list[Answer]:
         async with cria(in_process) as runtime:
@@ -75,7 +89,8 @@ def test_the_same_request_gives_the_same_bytes_in_a_thread_and_in_a_process_alon
 
     alone = texts(run(answers(True, together=False)))
     assert texts(run(answers(False, together=True))) == alone
-    assert [len(choices) for choices in alone] == [1, 2, 1, 2, 1, 2]
+    assert [len(choices) for choices in alone] == [1, 2, 1, 2, 1, 2, 2]
+    assert all(re.fullmatch(FORM.source, text) for text in alone[-1])
 
 
 @either_way

@@ -110,6 +110,7 @@ class Draw:
     answer: Sequence[int]
     banned: frozenset[int] = frozenset()  # ids that must not be drawn (end tokens before min_tokens)
     top_logprobs: int | None = None
+    allowed: bytes | None = None  # bit i % 8 of byte i // 8: whether a grammar lets id i be drawn; None: it lets all
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
-from camelid.backends.base import Backend, Batch, Drawn, Forward
+from camelid.backends.base import Backend, Batch, Draw, Drawn, Forward
+from camelid.errors import BadGrammar, RequestsFailed
 
 from .plan import Chunk, Plan
 
@@ -25,11 +26,19 @@ class Executor:
     def run(self, plan: Plan) -> list[Drawn]:
         """Compute the plan's tokens; return one drawn token for each of `plan.drawing`.
 
-        Raises BrokenLogits, whose rows count `plan.drawing`, and whatever the backend raises.
+        Raises BrokenLogits, whose rows count `plan.drawing`, RequestsFailed for an answer that cannot be kept to its
+        grammar, and whatever the backend raises. A backend with a queue of its own computes while masks are made.
         """
         logits = self._backend.run(self._model, to_batch(plan))
-        draws = [chunk.sequence.draw(chunk.guess[:n]) for chunk in plan.chunks for n in range(chunk.num_draws)]
+        draws = [draw for chunk in plan.chunks if chunk.draws for draw in _draws(chunk)]
         return self._backend.sample(logits, draws) if draws else []
+
+
+def _draws(chunk: Chunk) -> list[Draw]:
+    try:
+        return chunk.sequence.draws(chunk.guess)
+    except BadGrammar as error:
+        raise RequestsFailed((chunk.sequence.request.id,), error.message) from error
 
 
 def to_batch(plan: Plan) -> Batch:

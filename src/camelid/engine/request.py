@@ -31,6 +31,7 @@ class GenerateRequest:
     top_logprobs: int | None = None
     answers: tuple[tuple[int, ...], ...] = ()
     finished: frozenset[int] = frozenset()
+    grammar: str | None = None  # that every choice has to follow, as `grammar.GrammarChecker` gives it
 
 
 @dataclass(frozen=True)

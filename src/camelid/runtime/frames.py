@@ -16,6 +16,7 @@ import msgspec
 
 from camelid.engine.request import GenerateRequest, Token
 from camelid.errors import CamelidError, ProtocolError
+from camelid.grammar.vocabulary import Vocabulary
 from camelid.settings import ModelSettings
 
 from .failure import Failure
@@ -48,6 +49,12 @@ class Submit(msgspec.Struct, frozen=True, tag="submit"):
 
     request: GenerateRequest
     was_admitted: bool = False
+
+
+class Learn(msgspec.Struct, frozen=True, tag="learn"):
+    """Take this vocabulary, without which no grammar can be followed. Sent once, before the first request with one."""
+
+    vocabulary: Vocabulary
 
 
 class Abort(msgspec.Struct, frozen=True, tag="abort"):
@@ -113,7 +120,7 @@ class Idle(msgspec.Struct, frozen=True, tag="idle"):
     stats: dict[str, float]
 
 
-Command = Load | Submit | Abort
+Command = Load | Submit | Learn | Abort
 Report = Loading | Ready | LoadFailed | Accepted | Failed | Stepped | Idle | Logged
 
 _encoder = msgspec.msgpack.Encoder()

@@ -28,9 +28,11 @@ class GrowingAnswer:
         *,
         tools: Sequence[ToolSpec] = (),
         call_tag: str | None = None,
+        allows_several: bool = True,
         continues_text: bool = False,
     ) -> None:
-        """Begin an answer that may call `tools`, or that goes on with the text of the prompt (`continues_text`).
+        """Begin an answer that may call `tools`, several times or once, or that goes on with the text of the prompt
+        (`continues_text`).
 
         call_tag: what a call begins with, None for the forms of Llama 3.1.
         """
@@ -47,6 +49,7 @@ class GrowingAnswer:
         self._end_ids = frozenset() if stopping.ignore_eos else tokenizer.eos_ids
         self._scores: list[TokenScore] = []  # of tokens whose text has not been shown yet
         self._num_calls = 0
+        self._most_calls = None if allows_several else 1
 
     def take(self, token: Token) -> Iterator[Event]:
         """Take the next token in and yield what it makes certain. `Finished` is not yielded: it needs the usage."""
@@ -61,6 +64,9 @@ class GrowingAnswer:
         reason = FinishReason.STOP if stop is not None else token.finish
         for piece in self._split(text, is_last=reason is not None):
             yield self._show(piece)
+            if self._num_calls == self._most_calls:
+                reason = FinishReason.STOP
+                break
         if reason is not None:
             is_calling = self._num_calls > 0 and reason is FinishReason.STOP
             self.finished = Finished(FinishReason.TOOL_CALLS if is_calling else reason, self._choice, stop=stop)

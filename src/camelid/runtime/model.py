@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from camelid.errors import TemplateError
+from camelid.grammar.checker import GrammarChecker
 from camelid.models.spec import ModelSpec
 from camelid.settings import ModelSettings
 from camelid.store.local import ModelFiles
@@ -72,6 +73,7 @@ class LoadedModel:
     description: Description
     text: TextSide
     engine: EnginePort
+    grammars: GrammarChecker = field(default_factory=GrammarChecker)
     loaded_at: float = field(default_factory=time.time)
 
     @property
@@ -93,6 +95,7 @@ class LoadedModel:
         """End the engine and free what the text side needs."""
         await self.engine.close()
         self.text.template.close()
+        self.grammars.close()
 
     def status(self) -> ModelStatus:
         """Return what is shown of it."""

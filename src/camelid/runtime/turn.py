@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import replace
 from typing import cast
@@ -29,6 +29,7 @@ from camelid.types import (
     Usage,
 )
 
+from .grammars import chat_grammar, prepare
 from .growing_answer import GrowingAnswer
 from .model import LoadedModel
 
@@ -46,10 +47,19 @@ def chat(model: LoadedModel, request: ChatRequest) -> AsyncGenerator[Event, None
         return encode_chat(model, request)
 
     def answer(choice: int) -> GrowingAnswer:
-        tag = call_tag(model.text.template)
-        return GrowingAnswer(choice, model.text.tokenizer, generation, tools=request.tools, call_tag=tag)
+        return GrowingAnswer(
+            choice,
+            model.text.tokenizer,
+            generation,
+            tools=request.tools,
+            call_tag=call_tag(model.text.template),
+            allows_several=request.tool_choice.allows_several,
+        )
 
-    return _turn(model, generation, encode, answer)
+    async def grammar() -> str | None:
+        return await prepare(model, await chat_grammar(model, request))
+
+    return _turn(model, generation, encode, answer, grammar)
 
 
 def encode_chat(model: LoadedModel, request: ChatRequest) -> list[int]:
@@ -103,14 +113,22 @@ def complete(model: LoadedModel, request: CompletionRequest) -> AsyncGenerator[E
     def answer(choice: int) -> GrowingAnswer:
         return GrowingAnswer(choice, model.text.tokenizer, generation, continues_text=True)
 
-    return _turn(model, generation, encode, answer)
+    async def grammar() -> str | None:
+        return await prepare(model, generation.grammar)
+
+    return _turn(model, generation, encode, answer, grammar)
 
 
 async def _turn(
-    model: LoadedModel, generation: Generation, encode: Callable[[], list[int]], answer: Callable[[int], GrowingAnswer]
+    model: LoadedModel,
+    generation: Generation,
+    encode: Callable[[], list[int]],
+    answer: Callable[[int], GrowingAnswer],
+    grammar: Callable[[], Awaitable[str | None]],
 ) -> AsyncGenerator[Event, None]:
+    source = await grammar()
     prompt = await asyncio.to_thread(encode)  # a long one takes a while, and other requests are being served
-    request = generate_request(prompt, generation, model)
+    request = generate_request(prompt, generation, model, source)
     answers = [answer(choice) for choice in range(generation.num_choices)]
     started: Started | None = None
     async with aclosing(model.engine.generate(request)) as tokens:
@@ -138,8 +156,10 @@ def _with_usage(finished: Finished, started: Started, answers: list[GrowingAnswe
     return replace(finished, usage=Usage(started.prompt_tokens, num_tokens, started.cached_tokens))
 
 
-def generate_request(prompt: list[int], generation: Generation, model: LoadedModel) -> GenerateRequest:
-    """Return what the engine is asked for. Raises ContextOverflow.
+def generate_request(
+    prompt: list[int], generation: Generation, model: LoadedModel, grammar: str | None = None
+) -> GenerateRequest:
+    """Return what the engine is asked for; `grammar` is one that `prepare` made. Raises ContextOverflow.
 
     More tokens than the context has room for may be asked for, as clients with a fixed `max_tokens` do: the answer then
     ends with LENGTH when the context is full.
@@ -165,6 +185,7 @@ def generate_request(prompt: list[int], generation: Generation, model: LoadedMod
         end_ids=_end_ids(model, stopping),
         num_choices=generation.num_choices,
         top_logprobs=generation.top_logprobs,
+        grammar=grammar,
     )
 
 

@@ -74,7 +74,7 @@ class OllamaRoutes:
         if not body.prompt:
             return await self._load_only(body.model, keep_alive_s(body.keep_alive), as_generate)
         own = await self._ready(body.model, clock)
-        ask = to_generate_request(body, own, secrets.randbits(63), self._door.runtime.sampling(own))
+        ask = to_generate_request(body, own, secrets.randbits(63), self._door.runtime.sampling(own), self._door.limits)
         events = self._door.chat(ask) if isinstance(ask, ChatRequest) else self._door.complete(ask)
         return await self._answer(request, events, Reply(body.model, as_generate, clock), body.stream)
 

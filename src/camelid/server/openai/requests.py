@@ -30,6 +30,7 @@ from ..decode import check_depth
 from ..limits import Limits
 from . import bodies
 from .bodies import ChatBody, CompletionBody
+from .formats import answer_grammar, tool_choice
 
 _SAMPLING = (
     *("temperature", "top_k", "top_p", "min_p", "typical_p", "repetition_penalty"),
@@ -45,7 +46,6 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "modalities": (["text"],),
     "prompt_cache_retention": ("in_memory",),
     "reasoning_effort": ("none",),
-    "response_format": ({"type": "text"},),
     "service_tier": ("auto", "default"),
     "store": (False,),
     "verbosity": ("medium",),
@@ -93,10 +93,12 @@ def to_chat_request(
         raise InvalidRequest(
             f"messages must have 1–{limits.messages} entries, got {len(body.messages)}", field="messages"
         )
+    tools, choice = tool_choice(body, _tools(body, limits))
     return ChatRequest(
         model=model,
         messages=_messages(body.messages),
-        tools=_tools(body, limits),
+        tools=tools,
+        tool_choice=choice,
         generation=_generation(body, seed, recommended, _chat_max_tokens(body), _chat_top_logprobs(body)),
     )
 
@@ -153,6 +155,7 @@ def _generation(
         ),
         num_choices=_or(body.n, 1),
         top_logprobs=top,
+        grammar=answer_grammar(body),
     )
 
 
@@ -246,7 +249,6 @@ def _text(content: bodies.Content, place: str) -> str:
 
 
 def _tools(body: ChatBody, limits: Limits) -> tuple[ToolSpec, ...]:
-    """Return the tools that the model is told of: with tool_choice none, none of them."""
     tools = body.tools or []
     if len(tools) > limits.tools:
         raise InvalidRequest(f"tools must have at most {limits.tools} entries, got {len(tools)}", field="tools")
@@ -255,12 +257,7 @@ def _tools(body: ChatBody, limits: Limits) -> tuple[ToolSpec, ...]:
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise InvalidRequest(f"tools has the function {twice!r} twice", field="tools")
-    if body.tool_choice not in (None, "auto", "none"):
-        raise InvalidRequest(
-            f"tool_choice must be 'auto' or 'none', got {_brief(body.tool_choice)}: a call cannot be forced yet",
-            field="tool_choice",
-        )
-    return () if body.tool_choice == "none" else specs
+    return specs
 
 
 def _tool(function: bodies.Function, place: str, limits: Limits) -> ToolSpec:
@@ -268,10 +265,8 @@ def _tool(function: bodies.Function, place: str, limits: Limits) -> ToolSpec:
         raise InvalidRequest(
             f"{place}.name must be 1–64 letters, digits, _ or -, got {function.name!r}", field=f"{place}.name"
         )
-    if function.strict:
-        raise InvalidRequest(f"{place}.strict cannot be honoured yet", field=f"{place}.strict")
     check_depth(function.parameters, limits.json_depth, f"{place}.parameters")
-    return ToolSpec(function.name, function.description or "", function.parameters or {})
+    return ToolSpec(function.name, function.description or "", function.parameters or {}, bool(function.strict))
 
 
 def _prompts(body: CompletionBody, limits: Limits) -> list[str | tuple[int, ...]]:
