@@ -37,6 +37,7 @@ from .metrics import Metrics
 from .ollama.routes import OllamaRoutes
 from .openai import routes as openai_routes
 from .openai.replies import error_body
+from .openai.responses.routes import ResponsesRoutes
 
 
 def create_app(
@@ -73,6 +74,7 @@ def create_app(
     app.state.door = door
     app.include_router(health.router(door))
     app.include_router(openai_routes.OpenAIRoutes(door, f"camelid-{__version__}").router())
+    app.include_router(ResponsesRoutes(door).router())
     app.include_router(AnthropicRoutes(door).router())
     app.include_router(OllamaRoutes(door, models).router())
     _answer_errors(app)

@@ -86,8 +86,10 @@ class Guard:
         origin = headers.get(b"origin")
         if origin is not None and not same_origin(origin, scope["scheme"], host):
             return http_problem(403, "requests from pages of another origin are not served", close=True)
+        key = headers.get(b"authorization") or _as_bearer(headers.get(b"x-api-key"))
+        scope.setdefault("state", {})["owner"] = self._keys.owner(key)
         try:
-            self._keys.check(headers.get(b"authorization") or _as_bearer(headers.get(b"x-api-key")))
+            self._keys.check(key)
         except Unauthorized as error:
             return replace(problem_of(error), close=scope["method"] == "POST")  # its body is not read
         # Pages of other origins are out by their Origin header; Ollama's examples post with curl's own content type.

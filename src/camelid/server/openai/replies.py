@@ -6,8 +6,6 @@ together from constant parts, because one is written for every token.
 
 from __future__ import annotations
 
-import codecs
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,8 +16,7 @@ from camelid.types import Event, Finished, Reasoning, Started, Text, TokenScore,
 from ..errors import Problem
 from ..sse import BEAT, DONE, MEDIA_TYPE, frame, json_text
 from .requests import Form
-
-NO_CHANCE = -9999.0  # OpenAI's stand-in for a logarithm of zero, which JSON cannot write
+from .scores import LegacyScores, chat_scores
 
 encode = msgspec.json.encode
 
@@ -125,7 +122,7 @@ class ChatReply(_Reply):
             {
                 "index": index,
                 "message": self._message(answer),
-                "logprobs": _chat_scores(answer.scores) if self.form.logprobs else None,
+                "logprobs": chat_scores(answer.scores) if self.form.logprobs else None,
                 "finish_reason": answer.reason,
             }
             for index, answer in enumerate(self.answers)
@@ -202,7 +199,7 @@ class ChatStream(_Stream):
         """Return the chunks that `event` makes; none for some."""
         match event:
             case Text():
-                scores = encode(_chat_scores(event.scores)) if self.form.logprobs else b"null"
+                scores = encode(chat_scores(event.scores)) if self.form.logprobs else b"null"
                 return self._delta(event.choice, b'{"content":' + json_text(event.text) + b"}", scores)
             case Started():
                 roles = range(self.form.num_choices)
@@ -256,49 +253,5 @@ class CompletionStream(_Stream):
         return self._chunk(b"".join((*parts, b"}")))
 
 
-class LegacyScores:
-    """Writes the four parallel lists of plain completions; remembers how far into the text the answer is."""
-
-    def __init__(self) -> None:
-        self._offset = 0  # characters of the answer before the next token
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-
-    def take(self, scores: Iterable[TokenScore]) -> dict[str, list[Any]]:
-        """Return the lists for the next tokens. A token inside a character has the offset of that character."""
-        lists: dict[str, list[Any]] = {"tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []}
-        for score in scores:
-            lists["tokens"].append(_legacy_piece(score))
-            lists["token_logprobs"].append(_finite(score.logprob))
-            lists["top_logprobs"].append({_legacy_piece(top): _finite(top.logprob) for top in score.top})
-            lists["text_offset"].append(self._offset)
-            self._offset += len(self._decoder.decode(score.piece))
-        return lists
-
-
 def _call(call: ToolCall) -> dict[str, Any]:
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-
-
-def _chat_scores(scores: Iterable[TokenScore]) -> dict[str, Any]:
-    content = [_score(score) | {"top_logprobs": [_score(top) for top in score.top]} for score in scores]
-    return {"content": content, "refusal": None}
-
-
-def _score(score: TokenScore) -> dict[str, Any]:
-    return {"token": _piece(score), "logprob": _finite(score.logprob), "bytes": list(score.piece)}
-
-
-def _piece(score: TokenScore) -> str:
-    return score.piece.decode("utf-8", "replace")
-
-
-def _legacy_piece(score: TokenScore) -> str:
-    """Return a token's text; for a part of a character its bytes, spelled as OpenAI does, so that two parts differ."""
-    try:
-        return score.piece.decode()
-    except UnicodeDecodeError:
-        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in score.piece)
-
-
-def _finite(logprob: float) -> float:
-    return max(logprob, NO_CHANCE)

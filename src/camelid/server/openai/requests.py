@@ -30,6 +30,7 @@ from ..decode import check_depth
 from ..limits import Limits
 from . import bodies
 from .bodies import ChatBody, CompletionBody
+from .refusals import brief, refuse_fields
 
 _SAMPLING = (
     *("temperature", "top_k", "top_p", "min_p", "typical_p", "repetition_penalty"),
@@ -257,7 +258,7 @@ def _tools(body: ChatBody, limits: Limits) -> tuple[ToolSpec, ...]:
         raise InvalidRequest(f"tools has the function {twice!r} twice", field="tools")
     if body.tool_choice not in (None, "auto", "none"):
         raise InvalidRequest(
-            f"tool_choice must be 'auto' or 'none', got {_brief(body.tool_choice)}: a call cannot be forced yet",
+            f"tool_choice must be 'auto' or 'none', got {brief(body.tool_choice)}: a call cannot be forced yet",
             field="tool_choice",
         )
     return () if body.tool_choice == "none" else specs
@@ -307,24 +308,7 @@ def _echo(body: CompletionBody) -> str:
 
 
 def _refuse_fields(body: Any, place: str = "") -> None:
-    """Refuse the fields of one struct that ask for what Camelid does not do."""
-    for name in body.__struct_fields__:
-        value = getattr(body, name)
-        if value is None:
-            continue
-        if name in REFUSED:
-            raise InvalidRequest(f"{place}{name} is not supported", field=f"{place}{name}", hint=REFUSED[name])
-        if name in NEUTRAL and value not in NEUTRAL[name]:
-            allowed = " or ".join(repr(neutral) for neutral in NEUTRAL[name])
-            raise InvalidRequest(f"{place}{name} must be {allowed}, got {_brief(value)}", field=f"{place}{name}")
-
-
-def _brief(value: object) -> str:
-    """Return `value` for a message. Containers are only named: they may be large, or nested too deeply to print."""
-    if isinstance(value, (list, dict)):
-        return "a list" if isinstance(value, list) else "an object"
-    text = repr(value)
-    return text if len(text) <= 120 else f"{text[:100]}…"
+    refuse_fields(body, REFUSED, NEUTRAL, place)
 
 
 def _or(value: Any, default: Any) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -18,17 +17,19 @@ from ..door import Door
 from ..merge import merge
 from ..stream import EventStream, whole
 from .bodies import ChatBody, CompletionBody
+from .described import SCHEMA_PATH, add_post
 from .replies import ChatReply, ChatStream, CompletionReply, CompletionStream, Stamp, model_card
 from .requests import chat_form, completion_form, to_chat_request, to_completion_requests
+from .responses import routes as responses
 
 _CHAT = msgspec.json.Decoder(ChatBody)
 _COMPLETION = msgspec.json.Decoder(CompletionBody)
-SCHEMA_PATH = "#/components/schemas/{name}"
 
 
 def schemas() -> dict[str, Any]:
     """Return the JSON schemas of the bodies, for the OpenAPI document."""
-    return msgspec.json.schema_components([ChatBody, CompletionBody], ref_template=SCHEMA_PATH)[1]
+    own = msgspec.json.schema_components([ChatBody, CompletionBody], ref_template=SCHEMA_PATH)[1]
+    return {**own, **responses.schemas(SCHEMA_PATH)}
 
 
 class OpenAIRoutes:
@@ -41,8 +42,8 @@ class OpenAIRoutes:
     def router(self) -> APIRouter:
         """Return the routes."""
         routes = APIRouter(prefix="/v1", tags=["openai"])
-        _add_post(routes, "/chat/completions", self.chat, "ChatBody")
-        _add_post(routes, "/completions", self.complete, "CompletionBody")
+        add_post(routes, "/chat/completions", self.chat, "ChatBody")
+        add_post(routes, "/completions", self.complete, "CompletionBody")
         routes.add_api_route("/models", self.models, methods=["GET"])
         routes.add_api_route("/models/{name:path}", self.model, methods=["GET"])
         return routes
@@ -95,11 +96,3 @@ class OpenAIRoutes:
 
     def _stamp(self, prefix: str) -> Stamp:
         return Stamp(f"{prefix}-{secrets.token_hex(12)}", int(time.time()), self._fingerprint)
-
-
-def _add_post(routes: APIRouter, path: str, handler: Callable[[Request], Awaitable[Response]], body: str) -> None:
-    """Add a route whose body is described by one of `schemas`, and decoded by us, not by FastAPI."""
-    schema = {"$ref": SCHEMA_PATH.format(name=body)}
-    takes = {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
-    refusals: dict[int | str, dict[str, Any]] = {"4XX": {"description": "refused; the body says why"}}
-    routes.add_api_route(path, handler, methods=["POST"], openapi_extra=takes, responses=refusals)
