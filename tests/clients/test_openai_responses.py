@@ -10,7 +10,7 @@ from typing import Any
 import openai
 import pytest
 from fake_runtime import FakeRuntime, Step, hello
-from live import USUAL, live
+from live import USUAL, live, openai_client
 from openai import AsyncOpenAI
 
 from camelid import errors
@@ -63,7 +63,7 @@ async def served(
     key = keys[0] if keys else "not needed"
     async with (
         live(runtime, settings, limits) as server,
-        AsyncOpenAI(base_url=f"{server.url}/v1", api_key=key, max_retries=0) as client,
+        openai_client(server.url, key) as client,
     ):
         yield client, runtime
 

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from openai import AsyncOpenAI, DefaultAsyncHttpxClient
+
 from camelid.server.app import create_app, server_config
 from camelid.server.contract import ServedRuntime
 from camelid.server.leaving import LeavingServer
@@ -25,6 +27,12 @@ class Live:
     port: int
     lifecycle: Lifecycle
     server: LeavingServer
+
+
+def openai_client(url: str, key: str = "not needed") -> AsyncOpenAI:
+    """Return the official client. Without certificates, which it need not check here and takes long to read."""
+    plain = DefaultAsyncHttpxClient(verify=False)
+    return AsyncOpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, http_client=plain)
 
 
 @asynccontextmanager

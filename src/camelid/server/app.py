@@ -78,7 +78,7 @@ def create_app(
     app.include_router(AnthropicRoutes(door).router())
     app.include_router(OllamaRoutes(door, models).router())
     _answer_errors(app)
-    _describe(app, openai_routes.schemas())
+    _describe(app)
     return app
 
 
@@ -185,13 +185,13 @@ def _answer_errors(app: FastAPI) -> None:
     app.add_exception_handler(Exception, bug)
 
 
-def _describe(app: FastAPI, schemas: Mapping[str, Any]) -> None:
-    """Put the bodies' schemas, which FastAPI does not see, into the OpenAPI document."""
+def _describe(app: FastAPI) -> None:
+    """Put the bodies' schemas, which FastAPI does not see, into the OpenAPI document, once it is asked for."""
     plain = app.openapi
 
     def described() -> dict[str, Any]:
         document = plain()
-        document.setdefault("components", {}).setdefault("schemas", {}).update(schemas)
+        document.setdefault("components", {}).setdefault("schemas", {}).update(openai_routes.schemas())
         return document
 
     app.openapi = described  # type: ignore[method-assign]
