@@ -158,6 +158,11 @@ class Generation:
         if self.top_logprobs is not None:
             _check_count("top_logprobs", self.top_logprobs, 0, MAX_TOP_LOGPROBS)
 
+    @property
+    def gives_scores(self) -> bool:
+        """True when log-probabilities are asked for."""
+        return self.top_logprobs is not None
+
 
 @dataclass(frozen=True)
 class ChatRequest:
@@ -171,11 +176,17 @@ class ChatRequest:
 
 @dataclass(frozen=True)
 class CompletionRequest:
-    """A text, or token ids, to be continued as they stand: no chat template."""
+    """A text, or token ids, to be continued as they stand: no chat template.
+
+    `suffix` is the text that is to follow the answer, for models that were trained to fill in. With `echo` the prompt
+    comes back as text, and with the scores of its tokens where `generation` asks for log-probabilities.
+    """
 
     model: str
     prompt: str | tuple[int, ...]
     generation: Generation = Generation()
+    suffix: str | None = None
+    echo: bool = False
 
 
 class FinishReason(Enum):
@@ -206,11 +217,29 @@ class TokenScore:
 
 
 @dataclass(frozen=True)
+class Echo:
+    """A prompt as text, and the scores of its tokens if they were asked for.
+
+    `first` is the first token where there is nothing before it that it could be likely behind; a token that was only
+    put in front to begin the text is not part of the echo.
+    """
+
+    text: str
+    first: bytes | None = None
+    scores: tuple[TokenScore, ...] = ()
+
+
+@dataclass(frozen=True)
 class Started:
-    """The request was admitted; its prompt has this many tokens, of which `cached_tokens` were already computed."""
+    """The request was admitted; its prompt has this many tokens, of which `cached_tokens` were already computed.
+
+    `choice` is the first of its answers: not 0 where several requests are answered together.
+    """
 
     prompt_tokens: int
     cached_tokens: int = 0
+    echo: Echo | None = None
+    choice: int = 0
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,18 @@ from dataclasses import dataclass, field
 
 from camelid.errors import CamelidError, NotFound
 from camelid.runtime.status import Health, ModelStatus
-from camelid.types import ChatRequest, CompletionRequest, Event, Finished, FinishReason, Sampling, Started, Text, Usage
+from camelid.types import (
+    ChatRequest,
+    CompletionRequest,
+    Echo,
+    Event,
+    Finished,
+    FinishReason,
+    Sampling,
+    Started,
+    Text,
+    Usage,
+)
 
 HEALTHY = Health(
     is_started=True,
@@ -36,9 +47,9 @@ def model_status(name: str = "tiny") -> ModelStatus:
 Step = Event | BaseException | asyncio.Event
 
 
-def hello(num_choices: int = 1) -> list[Step]:
+def hello(num_choices: int = 1, echo: Echo | None = None) -> list[Step]:
     """The events of a short answer, the same for each choice."""
-    events: list[Step] = [Started(prompt_tokens=7, cached_tokens=4)]
+    events: list[Step] = [Started(prompt_tokens=7, cached_tokens=4, echo=echo)]
     for choice in range(num_choices):
         events += [Text("Hel", choice), Text("lo", choice)]
     for choice in range(num_choices):
@@ -46,6 +57,12 @@ def hello(num_choices: int = 1) -> list[Step]:
         usage = Usage(7, 3 * num_choices, 4) if last else None
         events.append(Finished(FinishReason.STOP, choice, usage))
     return events
+
+
+def _hello_to(request: ChatRequest | CompletionRequest) -> list[Step]:
+    wants_echo = isinstance(request, CompletionRequest) and request.echo
+    echo = Echo(str(request.prompt)) if isinstance(request, CompletionRequest) and wants_echo else None
+    return hello(request.generation.num_choices, echo)
 
 
 @dataclass
@@ -87,7 +104,7 @@ class FakeRuntime:
         is_done = False
         self.opened.set()
         try:
-            for step in hello(request.generation.num_choices) if self.script is None else self.script:
+            for step in _hello_to(request) if self.script is None else self.script:
                 if isinstance(step, asyncio.Event):
                     await step.wait()
                 elif isinstance(step, BaseException):

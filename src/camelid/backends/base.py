@@ -110,6 +110,7 @@ class Draw:
     answer: Sequence[int]
     banned: frozenset[int] = frozenset()  # ids that must not be drawn (end tokens before min_tokens)
     top_logprobs: int | None = None
+    given: int | None = None  # the token is known already: only its log-probability is wanted
 
 
 @dataclass(frozen=True)

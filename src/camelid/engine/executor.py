@@ -10,7 +10,7 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
-from camelid.backends.base import Backend, Batch, Drawn, Forward
+from camelid.backends.base import Backend, Batch, Draw, Drawn, Forward
 
 from .plan import Chunk, Plan
 
@@ -28,7 +28,7 @@ class Executor:
         Raises BrokenLogits, whose rows count `plan.drawing`, and whatever the backend raises.
         """
         logits = self._backend.run(self._model, to_batch(plan))
-        draws = [chunk.sequence.draw(chunk.guess[:n]) for chunk in plan.chunks for n in range(chunk.num_draws)]
+        draws = [draw for chunk in plan.chunks for draw in _draws(chunk)]
         return self._backend.sample(logits, draws) if draws else []
 
 
@@ -45,10 +45,17 @@ def to_batch(plan: Plan) -> Batch:
         row_starts=np.array([0, *ends], np.int32),
         page_table=page_table,
         wanted=np.concatenate(
-            [np.arange(end - c.num_draws, end, dtype=np.int32) for c, end in zip(chunks, ends, strict=True)]
+            [np.arange(end - c.num_wanted, end, dtype=np.int32) for c, end in zip(chunks, ends, strict=True)]
         ),
         page_copies=np.array(plan.page_copies, np.int32).reshape(-1, 2),
     )
+
+
+def _draws(chunk: Chunk) -> list[Draw]:
+    """Return what is asked of the rows that are wanted: scores first, then tokens."""
+    sequence = chunk.sequence
+    scores = sequence.score_draws(chunk.num_scored) if chunk.num_scored else []
+    return [*scores, *(sequence.draw(chunk.guess[:n]) for n in range(chunk.num_draws))]
 
 
 def _ids(chunk: Chunk) -> NDArray[np.int32]:

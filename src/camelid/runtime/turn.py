@@ -12,11 +12,12 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import cast
 
-from camelid.engine.request import GenerateRequest
+from camelid.engine.request import GenerateRequest, Token
 from camelid.errors import ContextOverflow
 from camelid.types import (
     ChatRequest,
     CompletionRequest,
+    Echo,
     Event,
     Finished,
     Generation,
@@ -28,6 +29,7 @@ from camelid.types import (
 
 from .growing_answer import GrowingAnswer
 from .model import LoadedModel
+from .plain_prompt import echo, encode_plain
 
 
 def chat(model: LoadedModel, request: ChatRequest) -> AsyncGenerator[Event, None]:
@@ -63,35 +65,39 @@ def _begun(model: LoadedModel, messages: tuple[Message, ...]) -> tuple[Message, 
 
 
 def complete(model: LoadedModel, request: CompletionRequest) -> AsyncGenerator[Event, None]:
-    """Yield the events of a text that goes on where the prompt ends. Raises as `chat` does, but for TemplateError.
-
-    A prompt of text is all the caller's own, so a control token that is spelled out in it is a control token.
+    """Yield the events of a text that goes on where the prompt ends. Raises as `chat` does, but for TemplateError, and
+    InvalidRequest where the model is to fill in and cannot.
     """
+    tokenizer = model.text.tokenizer
 
     def encode() -> list[int]:
-        if not isinstance(request.prompt, str):
-            return list(request.prompt)
-        tokenizer = model.text.tokenizer
-        ids = tokenizer.encode(request.prompt, parse_special=True, with_bos=True)
-        return [tokenizer.bos_id] if not ids and tokenizer.bos_id is not None else ids
+        return encode_plain(tokenizer, request)
 
     def answer(choice: int) -> GrowingAnswer:
-        return GrowingAnswer(choice, model.text.tokenizer, request.generation, continues_text=True)
+        return GrowingAnswer(choice, tokenizer, request.generation, continues_text=True)
 
-    return _turn(model, request.generation, encode, answer)
+    def given_back(ids: list[int], token: Token) -> Echo:
+        return echo(tokenizer, request, ids, token)
+
+    return _turn(model, request.generation, encode, answer, given_back if request.echo else None)
 
 
 async def _turn(
-    model: LoadedModel, generation: Generation, encode: Callable[[], list[int]], answer: Callable[[int], GrowingAnswer]
+    model: LoadedModel,
+    generation: Generation,
+    encode: Callable[[], list[int]],
+    answer: Callable[[int], GrowingAnswer],
+    given_back: Callable[[list[int], Token], Echo] | None = None,
 ) -> AsyncGenerator[Event, None]:
     prompt = await asyncio.to_thread(encode)  # a long one takes a while, and other requests are being served
-    request = generate_request(prompt, generation, model)
+    request = generate_request(prompt, generation, model, scores_prompt=given_back is not None)
     answers = [answer(choice) for choice in range(generation.num_choices)]
     started: Started | None = None
     async with aclosing(model.engine.generate(request)) as tokens:
         async for token in tokens:
             if started is None:
-                started = Started(len(prompt), token.cached_tokens)
+                back = given_back(prompt, token) if given_back is not None else None
+                started = Started(len(prompt), token.cached_tokens, back)
                 yield started
             current = answers[token.choice]
             if current.finished is not None:
@@ -113,7 +119,9 @@ def _with_usage(finished: Finished, started: Started, answers: list[GrowingAnswe
     return replace(finished, usage=Usage(started.prompt_tokens, num_tokens, started.cached_tokens))
 
 
-def generate_request(prompt: list[int], generation: Generation, model: LoadedModel) -> GenerateRequest:
+def generate_request(
+    prompt: list[int], generation: Generation, model: LoadedModel, *, scores_prompt: bool = False
+) -> GenerateRequest:
     """Return what the engine is asked for. Raises ContextOverflow.
 
     More tokens than the context has room for may be asked for, as clients with a fixed `max_tokens` do: the answer then
@@ -140,4 +148,5 @@ def generate_request(prompt: list[int], generation: Generation, model: LoadedMod
         end_ids=frozenset() if stopping.ignore_eos else model.text.tokenizer.eos_ids,
         num_choices=generation.num_choices,
         top_logprobs=generation.top_logprobs,
+        scores_prompt=scores_prompt and generation.gives_scores,
     )

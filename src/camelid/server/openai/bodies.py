@@ -199,5 +199,4 @@ class CompletionBody(_Generation, kw_only=True):
     logprobs: int | None = None
     echo: bool | None = None
     best_of: int | None = None
-    # refused
-    suffix: Refused = None
+    suffix: str | None = None

@@ -16,7 +16,7 @@ from camelid.types import Event, Finished, Reasoning, Started, Text, TokenScore,
 from ..errors import Problem
 from ..sse import BEAT, DONE, MEDIA_TYPE, frame, json_text
 from .requests import Form
-from .scores import LegacyScores, chat_scores
+from .scores import chat_scores
 
 encode = msgspec.json.encode
 
@@ -66,7 +66,7 @@ class _Usages:
 
 
 @dataclass
-class _Answer:
+class Answer:
     """One choice of a reply that is sent whole."""
 
     texts: list[str] = field(default_factory=list)
@@ -76,12 +76,12 @@ class _Answer:
     reason: str | None = None
 
 
-class _Reply:
+class AnyReply:
     """Gathers the events of all choices; the base of both kinds of reply."""
 
-    def __init__(self, stamp: Stamp, form: Form, num_prompts: int = 1) -> None:
+    def __init__(self, stamp: Stamp, form: Form, num_answers: int) -> None:
         self.stamp, self.form = stamp, form
-        self.answers = [_Answer() for _ in range(form.num_choices * num_prompts)]
+        self.answers = [Answer() for _ in range(num_answers)]
         self.usage = _Usages()
 
     def feed(self, event: Event) -> None:
@@ -99,7 +99,8 @@ class _Reply:
                 self.answers[event.choice].reason = event.reason.value
                 self.usage.add(event.usage)
 
-    def _body(self, kind: str, choices: list[dict[str, Any]]) -> bytes:
+    def body_of(self, kind: str, choices: list[dict[str, Any]]) -> bytes:
+        """Return a reply with these choices."""
         return encode(
             {
                 "id": self.stamp.id,
@@ -113,8 +114,11 @@ class _Reply:
         )
 
 
-class ChatReply(_Reply):
+class ChatReply(AnyReply):
     """The reply to a chat request that is not streamed."""
+
+    def __init__(self, stamp: Stamp, form: Form) -> None:
+        super().__init__(stamp, form, form.num_choices)
 
     def body(self) -> bytes:
         """Return the reply, once all events are in."""
@@ -127,9 +131,9 @@ class ChatReply(_Reply):
             }
             for index, answer in enumerate(self.answers)
         ]
-        return self._body("chat.completion", choices)
+        return self.body_of("chat.completion", choices)
 
-    def _message(self, answer: _Answer) -> dict[str, Any]:
+    def _message(self, answer: Answer) -> dict[str, Any]:
         text = "".join(answer.texts)
         message: dict[str, Any] = {
             "role": "assistant",
@@ -143,24 +147,7 @@ class ChatReply(_Reply):
         return message
 
 
-class CompletionReply(_Reply):
-    """The reply to a plain completion that is not streamed."""
-
-    def body(self) -> bytes:
-        """Return the reply, once all events are in."""
-        choices = [
-            {
-                "index": index,
-                "text": self.form.echo + "".join(answer.texts),
-                "logprobs": LegacyScores().take(answer.scores) if self.form.logprobs else None,
-                "finish_reason": answer.reason,
-            }
-            for index, answer in enumerate(self.answers)
-        ]
-        return self._body("text_completion", choices)
-
-
-class _Stream:
+class AnyStream:
     """Writes chunks; the base of both kinds of stream."""
 
     media_type = MEDIA_TYPE
@@ -185,11 +172,12 @@ class _Stream:
         """Return the event that ends a stream with an error: there is no `[DONE]` behind it."""
         return frame(error_body(problem))
 
-    def _chunk(self, choice: bytes) -> bytes:
+    def chunk_of(self, choice: bytes) -> bytes:
+        """Return a chunk of one choice."""
         return frame(self._head + choice + self._tail)
 
 
-class ChatStream(_Stream):
+class ChatStream(AnyStream):
     """The chunks of a chat reply."""
 
     def __init__(self, stamp: Stamp, form: Form) -> None:
@@ -217,40 +205,7 @@ class ChatStream(_Stream):
 
     def _delta(self, choice: int, delta: bytes, scores: bytes = b"null", reason: bytes = b"null") -> bytes:
         parts = (b'{"index":%d,"delta":' % choice, delta, b',"logprobs":', scores, b',"finish_reason":', reason, b"}")
-        return self._chunk(b"".join(parts))
-
-
-class CompletionStream(_Stream):
-    """The chunks of a plain completion."""
-
-    def __init__(self, stamp: Stamp, form: Form, num_prompts: int = 1) -> None:
-        super().__init__(stamp, form, "text_completion")
-        self._scores = [LegacyScores() for _ in range(form.num_choices * num_prompts)]
-
-    def feed(self, event: Event) -> bytes:
-        """Return the chunks that `event` makes; none for some."""
-        match event:
-            case Text():
-                scores = encode(self._scores[event.choice].take(event.scores)) if self.form.logprobs else b"null"
-                return self._text(event.choice, event.text, scores)
-            case Started() if self.form.echo:
-                return b"".join(self._text(choice, self.form.echo) for choice in range(self.form.num_choices))
-            case Finished():
-                self.usage.add(event.usage)
-                return self._text(event.choice, "", reason=json_text(event.reason.value))
-            case _:
-                return b""
-
-    def _text(self, choice: int, text: str, scores: bytes = b"null", reason: bytes = b"null") -> bytes:
-        parts = (
-            b'{"index":%d,"text":' % choice,
-            json_text(text),
-            b',"logprobs":',
-            scores,
-            b',"finish_reason":',
-            reason,
-        )
-        return self._chunk(b"".join((*parts, b"}")))
+        return self.chunk_of(b"".join(parts))
 
 
 def _call(call: ToolCall) -> dict[str, Any]:

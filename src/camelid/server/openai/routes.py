@@ -17,9 +17,11 @@ from ..door import Door
 from ..merge import merge
 from ..stream import EventStream, whole
 from .bodies import ChatBody, CompletionBody
+from .completion_replies import CompletionReply, CompletionStream
+from .completion_requests import completion_form, to_completion_requests
 from .described import SCHEMA_PATH, add_post
-from .replies import ChatReply, ChatStream, CompletionReply, CompletionStream, Stamp, model_card
-from .requests import chat_form, completion_form, to_chat_request, to_completion_requests
+from .replies import ChatReply, ChatStream, Stamp, model_card
+from .requests import chat_form, to_chat_request
 from .responses import routes as responses
 
 _CHAT = msgspec.json.Decoder(ChatBody)
@@ -70,7 +72,7 @@ class OpenAIRoutes:
         form = completion_form(body, body.model or model)
         stamp = self._stamp("cmpl")
         streams = [door.complete(ask) for ask in asks]
-        events = streams[0] if len(streams) == 1 else merge(streams, form.num_choices)
+        events = streams[0] if len(streams) == 1 else merge(streams, form.best_of)
         if form.stream:
             return EventStream(events, CompletionStream(stamp, form, len(asks)), door.lifecycle, door.limits)
         return await whole(request, events, CompletionReply(stamp, form, len(asks)), door.lifecycle)

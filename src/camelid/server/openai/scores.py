@@ -21,16 +21,27 @@ class LegacyScores:
         self._offset = 0  # characters of the answer before the next token
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
-    def take(self, scores: Iterable[TokenScore]) -> dict[str, list[Any]]:
-        """Return the lists for the next tokens. A token inside a character has the offset of that character."""
+    def take(self, scores: Iterable[TokenScore], first: bytes | None = None) -> dict[str, list[Any]]:
+        """Return the lists for the next tokens. A token inside a character has the offset of that character.
+
+        first: a token before them that nothing precedes, so that it has no score.
+        """
         lists: dict[str, list[Any]] = {"tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []}
+        if first is not None:
+            self._add(lists, first, None, None)
         for score in scores:
-            lists["tokens"].append(_legacy_piece(score))
-            lists["token_logprobs"].append(finite(score.logprob))
-            lists["top_logprobs"].append({_legacy_piece(top): finite(top.logprob) for top in score.top})
-            lists["text_offset"].append(self._offset)
-            self._offset += len(self._decoder.decode(score.piece))
+            likeliest = {_legacy_piece(top.piece): finite(top.logprob) for top in score.top}
+            self._add(lists, score.piece, finite(score.logprob), likeliest)
         return lists
+
+    def _add(
+        self, lists: dict[str, list[Any]], token: bytes, logprob: float | None, top: dict[str, float] | None
+    ) -> None:
+        lists["tokens"].append(_legacy_piece(token))
+        lists["token_logprobs"].append(logprob)
+        lists["top_logprobs"].append(top)
+        lists["text_offset"].append(self._offset)
+        self._offset += len(self._decoder.decode(token))
 
 
 def chat_scores(scores: Iterable[TokenScore]) -> dict[str, Any]:
@@ -48,12 +59,12 @@ def piece(score: TokenScore) -> str:
     return score.piece.decode("utf-8", "replace")
 
 
-def _legacy_piece(score: TokenScore) -> str:
+def _legacy_piece(token: bytes) -> str:
     """Return a token's text; for a part of a character its bytes, spelled as OpenAI does, so that two parts differ."""
     try:
-        return score.piece.decode()
+        return token.decode()
     except UnicodeDecodeError:
-        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in score.piece)
+        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in token)
 
 
 def finite(logprob: float) -> float:
