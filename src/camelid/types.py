@@ -217,6 +217,15 @@ class TokenScore:
 
 
 @dataclass(frozen=True)
+class Tokens:
+    """A text as a model reads it: ids, the bytes of each, and how many the model can read and write together."""
+
+    ids: tuple[int, ...]
+    pieces: tuple[bytes, ...]
+    context_length: int
+
+
+@dataclass(frozen=True)
 class Echo:
     """A prompt as text, and the scores of its tokens if they were asked for.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from camelid.errors import CamelidError, NotFound
@@ -18,6 +18,7 @@ from camelid.types import (
     Sampling,
     Started,
     Text,
+    Tokens,
     Usage,
 )
 
@@ -123,6 +124,21 @@ class FakeRuntime:
 
     async def count_tokens(self, request: ChatRequest) -> int:
         return 7
+
+    async def tokenize(self, name: str, text: str, *, with_bos: bool = True) -> Tokens:
+        return self._tokens(name, [1] * with_bos + [ord(letter) for letter in text])
+
+    async def tokenize_chat(self, request: ChatRequest, *, add_generation_prompt: bool = True) -> Tokens:
+        text = "".join(message.content for message in request.messages)
+        return self._tokens(request.model, [*map(ord, text), *[2] * add_generation_prompt])
+
+    async def detokenize(self, name: str, ids: Sequence[int]) -> str:
+        return "".join(map(chr, ids))
+
+    def _tokens(self, name: str, ids: list[int]) -> Tokens:
+        if all(model.name != name for model in self.models):
+            raise NotFound(f"there is no model {name!r}")
+        return Tokens(tuple(ids), tuple(chr(number).encode() for number in ids), 128)
 
     def sampling(self, name: str) -> Sampling:
         return Sampling()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
@@ -45,9 +45,8 @@ async def live(
     """Serve `runtime` while the block runs; it counts as loaded. `gpt-4` is an alias of the model."""
     lifecycle = Lifecycle()
     lifecycle.is_started = True
-    app = create_app(
-        runtime, settings, default_model=model, aliases={"gpt-4": model}, lifecycle=lifecycle, limits=limits
-    )
+    settings = replace(settings, alias=(("gpt-4", model),))
+    app = create_app(runtime, settings, default_model=model, lifecycle=lifecycle, limits=limits)
     server = LeavingServer(server_config(app, limits), lifecycle, settings.drain_seconds, limits)
     with listen(settings.host, settings.port) as listener:
         serving = asyncio.create_task(server.serve(sockets=[listener]))

@@ -5,6 +5,8 @@ Apart from the turn because a chat has none of it. It knows no engine but the to
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from camelid.engine.request import Token
 from camelid.errors import InvalidRequest
 from camelid.text.detokenize import Detokenizer
@@ -26,6 +28,16 @@ def encode_plain(tokenizer: Tokenizer, request: CompletionRequest) -> list[int]:
     return [tokenizer.bos_id] if not ids and tokenizer.bos_id is not None else ids
 
 
+def text_of(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
+    """Return the text of ids from outside, control tokens spelled out. Raises InvalidRequest for ids that are none."""
+    for index, token_id in enumerate(ids):
+        if not 0 <= token_id < tokenizer.vocab_size:
+            field = f"tokens[{index}]"
+            raise InvalidRequest(f"{field} must be 0–{tokenizer.vocab_size - 1}, got {token_id}", field=field)
+    decoder = Detokenizer(tokenizer, shown=tokenizer.control_ids)
+    return decoder.push(ids) + decoder.flush()
+
+
 def echo(tokenizer: Tokenizer, request: CompletionRequest, ids: list[int], token: Token) -> Echo:
     """Return the prompt as text, with the scores of its tokens that came with the first token of the answer."""
     start = 0
@@ -33,8 +45,7 @@ def echo(tokenizer: Tokenizer, request: CompletionRequest, ids: list[int], token
         start = len(ids) - len(tokenizer.encode(request.prompt, parse_special=True))  # what was put in front
         text = request.prompt
     else:
-        decoder = Detokenizer(tokenizer, shown=tokenizer.control_ids)
-        text = decoder.push(ids) + decoder.flush()
+        text = text_of(tokenizer, ids)
     scores = tuple(
         TokenScore(
             token_id,

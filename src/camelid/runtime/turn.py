@@ -48,10 +48,13 @@ def chat(model: LoadedModel, request: ChatRequest) -> AsyncGenerator[Event, None
     return _turn(model, request.generation, encode, answer)
 
 
-def encode_chat(model: LoadedModel, request: ChatRequest) -> list[int]:
-    """Return the ids of a conversation's prompt. Raises TemplateError."""
+def encode_chat(model: LoadedModel, request: ChatRequest, *, add_generation_prompt: bool = True) -> list[int]:
+    """Return the ids of a conversation's prompt, with the beginning of the answer or without. Raises TemplateError."""
     messages = _begun(model, request.messages)
-    return model.text.tokenizer.encode_prompt(model.text.template.render(messages, request.tools))
+    render = model.text.template.render
+    return model.text.tokenizer.encode_prompt(
+        render(messages, request.tools, add_generation_prompt=add_generation_prompt)
+    )
 
 
 def _begun(model: LoadedModel, messages: tuple[Message, ...]) -> tuple[Message, ...]:

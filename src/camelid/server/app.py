@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import uvicorn
@@ -20,6 +20,7 @@ from camelid.errors import CamelidError
 from camelid.settings import ServerSettings
 
 from . import health
+from .anthropic.models import ModelRoutes
 from .anthropic.routes import AnthropicRoutes
 from .auth import Keys, check_exposure
 from .banner import banner
@@ -38,6 +39,7 @@ from .ollama.routes import OllamaRoutes
 from .openai import routes as openai_routes
 from .openai.replies import error_body
 from .openai.responses.routes import ResponsesRoutes
+from .openai.token_routes import TokenRoutes
 
 
 def create_app(
@@ -45,7 +47,6 @@ def create_app(
     settings: ServerSettings,
     *,
     default_model: str,
-    aliases: Mapping[str, str] | None = None,
     lifecycle: Lifecycle | None = None,
     limits: Limits | None = None,
     models: str | None = None,
@@ -57,7 +58,7 @@ def create_app(
     lifecycle = lifecycle or Lifecycle()
     door = Door(
         runtime,
-        ModelNames(default_model, aliases),
+        ModelNames(default_model, dict(settings.alias)),
         lifecycle,
         Metrics(__version__, runtime, lifecycle),
         limits or Limits(),
@@ -73,8 +74,10 @@ def create_app(
     )
     app.state.door = door
     app.include_router(health.router(door))
+    app.include_router(ModelRoutes(door).router())  # before OpenAI's, whose paths it takes over for its own clients
     app.include_router(openai_routes.OpenAIRoutes(door, f"camelid-{__version__}").router())
     app.include_router(ResponsesRoutes(door).router())
+    app.include_router(TokenRoutes(door).router())
     app.include_router(AnthropicRoutes(door).router())
     app.include_router(OllamaRoutes(door, models).router())
     _answer_errors(app)
@@ -86,7 +89,6 @@ def serve(
     runtime: ServedRuntime,
     settings: ServerSettings,
     default_model: str,
-    aliases: Mapping[str, str] | None = None,
     *,
     limits: Limits | None = None,
     models: str | None = None,
@@ -104,7 +106,6 @@ def serve(
         runtime,
         settings,
         default_model=default_model,
-        aliases=aliases,
         lifecycle=lifecycle,
         limits=limits,
         models=models,
@@ -169,14 +170,14 @@ def _answer_errors(app: FastAPI) -> None:
 
     async def ours(request: Request, error: Exception) -> Response:
         assert isinstance(error, CamelidError)
-        return respond(problem_of(error), envelope_of(request.url.path))
+        return respond(problem_of(error), envelope_of(request.scope))
 
     async def https(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        return respond(problem_of_http(error), envelope_of(request.url.path))
+        return respond(problem_of_http(error), envelope_of(request.scope))
 
     async def bug(request: Request, error: Exception) -> Response:
-        response = respond(internal_problem(), envelope_of(request.url.path))
+        response = respond(internal_problem(), envelope_of(request.scope))
         response.headers["x-request-id"] = request.state.request_id  # this answer is made outside of Named
         return response
 

@@ -61,7 +61,7 @@ class Named:
 class Guard:
     """Refuses what may not come in. `host` is the address that the server listens on."""
 
-    def __init__(self, app: ASGIApp, keys: Keys, host: str, envelope_of: Callable[[str], Envelope]) -> None:
+    def __init__(self, app: ASGIApp, keys: Keys, host: str, envelope_of: Callable[[Scope], Envelope]) -> None:
         self._app, self._keys, self._envelope_of = app, keys, envelope_of
         self._host = host
         self._is_local = is_loopback(host)
@@ -72,7 +72,7 @@ class Guard:
         if problem is None:
             await self._app(scope, receive, send)
         else:
-            await respond(problem, self._envelope_of(scope["path"]))(scope, receive, send)
+            await respond(problem, self._envelope_of(scope))(scope, receive, send)
 
     def _problem(self, scope: Scope) -> Problem | None:
         headers = _headers(scope)

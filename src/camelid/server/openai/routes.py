@@ -16,6 +16,7 @@ from ..decode import decode, read_body
 from ..door import Door
 from ..merge import merge
 from ..stream import EventStream, whole
+from . import token_routes as tokens
 from .bodies import ChatBody, CompletionBody
 from .completion_replies import CompletionReply, CompletionStream
 from .completion_requests import completion_form, to_completion_requests
@@ -30,8 +31,8 @@ _COMPLETION = msgspec.json.Decoder(CompletionBody)
 
 def schemas() -> dict[str, Any]:
     """Return the JSON schemas of the bodies, for the OpenAPI document."""
-    own = msgspec.json.schema_components([ChatBody, CompletionBody], ref_template=SCHEMA_PATH)[1]
-    return {**own, **responses.schemas(SCHEMA_PATH)}
+    bodies = (ChatBody, CompletionBody, *tokens.BODIES, *responses.BODIES)
+    return msgspec.json.schema_components(bodies, ref_template=SCHEMA_PATH)[1]
 
 
 class OpenAIRoutes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -160,8 +159,3 @@ def _start_after(items: list[dict[str, Any]], after: str | None) -> int:
     if after not in ids:
         raise InvalidRequest(f"after is {after[:80]!r}, which no item has", field="after")
     return ids.index(after) + 1
-
-
-def schemas(ref_template: str) -> Mapping[str, Any]:
-    """Return the JSON schemas of the bodies, for the OpenAPI document."""
-    return msgspec.json.schema_components(BODIES, ref_template=ref_template)[1]
