@@ -20,6 +20,7 @@ from camelid.errors import CamelidError
 from camelid.settings import ServerSettings
 
 from . import health
+from .anthropic import routes as anthropic_routes
 from .anthropic.models import ModelRoutes
 from .anthropic.routes import AnthropicRoutes
 from .auth import Keys, check_exposure
@@ -35,6 +36,7 @@ from .lifecycle import Lifecycle
 from .limits import Limits
 from .listen import listen, url_of
 from .metrics import Metrics
+from .ollama import routes as ollama_routes
 from .ollama.routes import OllamaRoutes
 from .openai import routes as openai_routes
 from .openai.replies import error_body
@@ -192,7 +194,12 @@ def _describe(app: FastAPI) -> None:
 
     def described() -> dict[str, Any]:
         document = plain()
-        document.setdefault("components", {}).setdefault("schemas", {}).update(openai_routes.schemas())
+        document.setdefault("components", {}).setdefault("schemas", {}).update(
+            openai_routes.schemas() | anthropic_routes.schemas() | ollama_routes.schemas()
+        )
+        for operations in document["paths"].values():
+            for operation in operations.values():
+                operation["responses"].pop("422", None)  # FastAPI's own refusals: nothing here is read by it
         return document
 
     app.openapi = described  # type: ignore[method-assign]

@@ -16,11 +16,12 @@ from ..decode import decode, read_body
 from ..door import Door
 from ..merge import merge
 from ..stream import EventStream, whole
+from . import shapes
 from . import token_routes as tokens
 from .bodies import ChatBody, CompletionBody
 from .completion_replies import CompletionReply, CompletionStream
 from .completion_requests import completion_form, to_completion_requests
-from .described import SCHEMA_PATH, add_post
+from .described import OPENAI
 from .replies import ChatReply, ChatStream, Stamp, model_card
 from .requests import chat_form, to_chat_request
 from .responses import routes as responses
@@ -30,9 +31,9 @@ _COMPLETION = msgspec.json.Decoder(CompletionBody)
 
 
 def schemas() -> dict[str, Any]:
-    """Return the JSON schemas of the bodies, for the OpenAPI document."""
+    """Return the JSON schemas of all bodies and replies of this dialect, for the OpenAPI document."""
     bodies = (ChatBody, CompletionBody, *tokens.BODIES, *responses.BODIES)
-    return msgspec.json.schema_components(bodies, ref_template=SCHEMA_PATH)[1]
+    return OPENAI.components((*bodies, *shapes.SHAPES, *responses.SHAPES))
 
 
 class OpenAIRoutes:
@@ -45,10 +46,11 @@ class OpenAIRoutes:
     def router(self) -> APIRouter:
         """Return the routes."""
         routes = APIRouter(prefix="/v1", tags=["openai"])
-        add_post(routes, "/chat/completions", self.chat, "ChatBody")
-        add_post(routes, "/completions", self.complete, "CompletionBody")
-        routes.add_api_route("/models", self.models, methods=["GET"])
-        routes.add_api_route("/models/{name:path}", self.model, methods=["GET"])
+        add = OPENAI.add
+        add(routes, "POST", "/chat/completions", self.chat, body=ChatBody, reply=shapes.ChatReply, has_stream=True)
+        add(routes, "POST", "/completions", self.complete, body=CompletionBody, reply=shapes.TextReply, has_stream=True)
+        add(routes, "GET", "/models", self.models, reply=shapes.ModelList)
+        add(routes, "GET", "/models/{name:path}", self.model, reply=shapes.ModelCard)
         return routes
 
     async def chat(self, request: Request) -> Response:

@@ -8,7 +8,8 @@ from starlette.responses import JSONResponse, Response
 
 from ..decode import decode, read_body
 from ..door import Door
-from .described import add_post
+from .described import OPENAI
+from .shapes import TextOfTokens, TokensReply
 from .tokens import DetokenizeBody, TokenizeBody, check, to_conversation, tokens_reply
 
 _TOKENIZE = msgspec.json.Decoder(TokenizeBody)
@@ -25,8 +26,8 @@ class TokenRoutes:
     def router(self) -> APIRouter:
         """Return the routes."""
         routes = APIRouter(tags=["openai"])
-        add_post(routes, "/tokenize", self.tokenize, "TokenizeBody")
-        add_post(routes, "/detokenize", self.detokenize, "DetokenizeBody")
+        OPENAI.add(routes, "POST", "/tokenize", self.tokenize, body=TokenizeBody, reply=TokensReply)
+        OPENAI.add(routes, "POST", "/detokenize", self.detokenize, body=DetokenizeBody, reply=TextOfTokens)
         return routes
 
     async def tokenize(self, request: Request) -> Response:

@@ -14,12 +14,14 @@ from camelid.errors import InvalidRequest
 from camelid.types import ChatRequest, Message
 
 from ...decode import decode, read_body
+from ...described import query_field
 from ...door import Door
 from ...errors import Problem, respond
 from ...query import read_count, refuse_query
 from ...stream import EventStream, whole
-from ..described import add_post
+from ..described import OPENAI
 from ..replies import error_body
+from . import shapes
 from .bodies import CountBody, Item, ResponseBody
 from .growing import GrowingResponse, Stamp
 from .items import answer_message, listed, read_items, to_messages
@@ -30,7 +32,13 @@ from .store import Kept, ResponseStore
 _CREATE = msgspec.json.Decoder(ResponseBody)
 _COUNT = msgspec.json.Decoder(CountBody)
 BODIES = (ResponseBody, CountBody, *Item.__args__)
+SHAPES = shapes.SHAPES
 MAX_PAGE = 100  # OpenAI's bound of a list
+_LIST = (
+    query_field("limit", {"type": "integer", "minimum": 1, "maximum": MAX_PAGE}),
+    query_field("after", {"type": "string"}),
+    query_field("order", {"enum": ["asc", "desc"]}),
+)
 
 
 class ResponsesRoutes:
@@ -43,12 +51,13 @@ class ResponsesRoutes:
     def router(self) -> APIRouter:
         """Return the routes."""
         routes = APIRouter(prefix="/v1/responses", tags=["openai"])
-        add_post(routes, "", self.create, "ResponseBody")
-        add_post(routes, "/input_tokens", self.count, "CountBody")
-        routes.add_api_route("/{response_id}", self.get, methods=["GET"])
-        routes.add_api_route("/{response_id}", self.delete, methods=["DELETE"])
-        routes.add_api_route("/{response_id}/input_items", self.input_items, methods=["GET"])
-        routes.add_api_route("/{response_id}/cancel", self.cancel, methods=["POST"])
+        one, add = "/{response_id}", OPENAI.add
+        add(routes, "POST", "", self.create, body=ResponseBody, reply=shapes.ResponseOut, has_stream=True)
+        add(routes, "POST", "/input_tokens", self.count, body=CountBody, reply=shapes.CountedOut)
+        add(routes, "GET", one, self.get, reply=shapes.ResponseOut)
+        add(routes, "DELETE", one, self.delete, reply=shapes.DeletedOut)
+        add(routes, "GET", f"{one}/input_items", self.input_items, reply=shapes.ItemListOut, query=_LIST)
+        add(routes, "POST", f"{one}/cancel", self.cancel, reply=shapes.ResponseOut)
         return routes
 
     async def create(self, request: Request) -> Response:
