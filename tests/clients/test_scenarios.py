@@ -32,6 +32,8 @@ NEUTRAL: Any = {
     "response_format": {"type": "text"},
 }
 SYSTEM: Any = [{"type": "text", "text": "You are cria.", "cache_control": {"type": "ephemeral"}}]
+SHORT = 12  # tokens of an answer of which nothing else is said: enough to differ
+NUMBERS: Any = {"model": "cria", "prompt": "1, 2, 3", "temperature": 0, "max_tokens": SHORT}
 SAMPLING = ("seed", "presence_penalty", "frequency_penalty", "logit_bias")
 TALK: Any = [*HI, {"role": "assistant", "content": "Hello."}, *COUNT]
 
@@ -90,8 +92,13 @@ class Clients:
     ollama: ollama.Client
 
 
+def _chat_body(sends: Mapping[str, Any]) -> dict[str, Any]:
+    limit = {} if "max_completion_tokens" in sends else {"max_tokens": SHORT}
+    return {"model": "cria", "messages": HI, "temperature": 0, **limit, **sends}
+
+
 def chat(clients: Clients, sends: Mapping[str, Any]) -> Said:
-    reply = clients.openai.chat.completions.create(**{"model": "cria", "messages": HI, "temperature": 0, **sends})
+    reply = clients.openai.chat.completions.create(**_chat_body(sends))
     calls = [call for choice in reply.choices for call in choice.message.tool_calls or []]
     scores = [one.logprob for choice in reply.choices if choice.logprobs for one in choice.logprobs.content or []]
     assert reply.usage is not None
@@ -106,7 +113,7 @@ def chat(clients: Clients, sends: Mapping[str, Any]) -> Said:
 
 def chat_stream(clients: Clients, sends: Mapping[str, Any]) -> Said:
     options: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}}
-    ask = {"model": "cria", "messages": HI, "temperature": 0, **sends, **options}
+    ask = {**_chat_body(sends), **options}
     gathered = Gathered()
     for chunk in clients.openai.chat.completions.create(**ask):
         for choice in chunk.choices:
@@ -121,7 +128,7 @@ def chat_stream(clients: Clients, sends: Mapping[str, Any]) -> Said:
 
 
 def completion(clients: Clients, sends: Mapping[str, Any]) -> Said:
-    reply = clients.openai.completions.create(**{"model": "cria", "prompt": "1, 2, 3", "temperature": 0, **sends})
+    reply = clients.openai.completions.create(**{**NUMBERS, **sends})
     scores = [one for choice in reply.choices if choice.logprobs for one in choice.logprobs.token_logprobs or []]
     assert reply.usage is not None
     return Said(
@@ -136,7 +143,7 @@ def completion(clients: Clients, sends: Mapping[str, Any]) -> Said:
 def completion_stream(clients: Clients, sends: Mapping[str, Any]) -> Said:
     options: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}}
     gathered = Gathered()
-    ask = {"model": "cria", "prompt": "1, 2, 3", "temperature": 0, **sends, **options}
+    ask = {**NUMBERS, **sends, **options}
     for chunk in clients.openai.completions.create(**ask):
         for choice in chunk.choices:
             gathered.add(choice.text, choice.index)
@@ -163,7 +170,7 @@ def _of_response(reply: Any) -> Said:
 def _response_body(sends: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments; sampling that this client does not know goes past it."""
     ours = {name: sends[name] for name in sends if name in SAMPLING}
-    own = {"model": "cria", "input": "Hello!", "temperature": 0, **sends}
+    own = {"model": "cria", "input": "Hello!", "temperature": 0, "max_output_tokens": SHORT, **sends}
     return {name: own[name] for name in own if name not in ours} | {"extra_body": sends.get("extra_body", {}) | ours}
 
 
@@ -190,7 +197,7 @@ def _of_message(message: Any) -> Said:
 
 
 def _message_body(sends: Mapping[str, Any]) -> dict[str, Any]:
-    own = {"model": "cria", "messages": HI, "max_tokens": 60, **sends}
+    own = {"model": "cria", "messages": HI, "max_tokens": SHORT, **sends}
     return {**own, "extra_body": {"temperature": 0, **sends.get("extra_body", {})}}
 
 
@@ -209,7 +216,7 @@ def _of_ollama(parts: list[Any], texts: list[str]) -> Said:
 
 
 def _with_options(sends: Mapping[str, Any]) -> dict[str, Any]:
-    return {**sends, "options": {"temperature": 0, **sends.get("options", {})}}
+    return {**sends, "options": {"temperature": 0, "num_predict": SHORT, **sends.get("options", {})}}
 
 
 def ollama_chat(clients: Clients, sends: Mapping[str, Any]) -> Said:
@@ -287,14 +294,14 @@ SAMPLED: dict[str, Row] = {
     "everything": Row({"temperature": 0.9, "seed": 8, "top_p": 0.9, **extra(top_k=20, min_p=0.02, typical_p=0.95)}),
     "a label": Row({"user": "somebody"}),
     "an alias": Row({"model": "gpt-4o"}),
-    "ignore_eos": Row({"max_tokens": 70, **extra(ignore_eos=True)}, writes(70)),
+    "ignore_eos": Row({"max_tokens": 30, **extra(ignore_eos=True)}, writes(30)),
     "min_tokens": Row({"max_tokens": 30, **extra(min_tokens=30)}, writes(30)),
     "max_tokens": Row({"max_tokens": 3, **extra(ignore_eos=True)}, ends("length")),
     "one token": Row({"max_tokens": 1}, writes(1)),
 }
 CHAT: dict[str, Row] = {
     **SAMPLED,
-    "plain": Row({}, ends("stop")),
+    "plain": Row({"max_tokens": 60}, ends("stop")),
     "max_completion_tokens": Row({"max_completion_tokens": 1}, ends("length")),
     "both limits": Row({"max_completion_tokens": 2, "max_tokens": 2}, writes(2)),
     "system": Row({"messages": [{"role": "system", "content": "You are cria."}, *HI]}),
@@ -310,7 +317,7 @@ CHAT: dict[str, Row] = {
     "top_logprobs": Row({"logprobs": True, "top_logprobs": 20, "max_tokens": 5}, scored),
     "stop": Row({"messages": COUNT, "stop": "4"}, lambda said: "4" not in said.text),
     "stops": Row({"stop": ["e", "o", "a"]}, lambda said: not set(said.text) & set("eoa")),
-    "a stop that never comes": Row({"stop": ["\u2603"]}, ends("stop")),
+    "a stop that never comes": Row({"stop": ["\u2603"], "max_tokens": 60}, ends("stop")),
     "tools": Row({"tools": [FUNCTION]}),
     "tools, none to be called": Row({"tools": [FUNCTION], "tool_choice": "none"}, lambda said: not said.calls),
     "tools, one at a time": Row({"tools": [FUNCTION], "parallel_tool_calls": False}),
@@ -352,7 +359,7 @@ COMPLETION: dict[str, Row] = {
 }
 RESPONSE: dict[str, Row] = {
     **{name: row for name, row in SAMPLED.items() if "max_tokens" not in row.sends and name not in ("seed",)},
-    "plain": Row({}, ends("completed")),
+    "plain": Row({"max_output_tokens": 60}, ends("completed")),
     "max_output_tokens": Row({"max_output_tokens": 1}, ends("max_output_tokens")),
     "instructions": Row({"instructions": "You are cria."}, reads(20)),
     "items": Row({"input": TALK}, reads(30)),
@@ -375,14 +382,14 @@ RESPONSE: dict[str, Row] = {
 }
 NAMED: Any = {"name": TOOL["name"], "description": TOOL["description"], "input_schema": PARAMETERS}
 MESSAGE: dict[str, Row] = {
-    "plain": Row({}, ends("end_turn")),
+    "plain": Row({"max_tokens": 60}, ends("end_turn")),
     "an alias": Row({"model": "claude-x"}),
     "max_tokens": Row({"max_tokens": 1}, ends("max_tokens")),
     "system": Row({"system": "You are cria."}, reads(20)),
     "system in blocks": Row({"system": SYSTEM}),
     "blocks": Row({"messages": [{"role": "user", "content": [{"type": "text", "text": "Hello!"}]}]}),
     "a long talk": Row({"messages": TALK}, reads(30)),
-    "stop_sequences": Row({"messages": COUNT, "stop_sequences": ["4"]}, ends("stop_sequence")),
+    "stop_sequences": Row({"messages": COUNT, "stop_sequences": ["4"], "max_tokens": 60}, ends("stop_sequence")),
     "top_p": Row(extra(top_p=0.5)),
     "top_k": Row(extra(top_k=5)),
     "top_k 1": Row(extra(top_k=1, temperature=1)),
@@ -402,7 +409,7 @@ MESSAGE: dict[str, Row] = {
     ),
 }
 OPTIONS: dict[str, Row] = {
-    "plain": Row({}, ends("stop")),
+    "plain": Row({"options": {"num_predict": 60}}, ends("stop")),
     "an alias": Row({"model": "gpt-4o"}),
     "num_predict": Row({"options": {"num_predict": 1}}, ends("length")),
     "num_predict, no limit": Row({"options": {"num_predict": -1}}, ends("stop")),
