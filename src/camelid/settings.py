@@ -72,6 +72,7 @@ class ServerSettings:
     api_key: tuple[str, ...] = ()
     insecure_no_key: bool = False
     drain_seconds: float = 30.0
+    alias: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -132,6 +133,17 @@ def parse_keys(text: str) -> tuple[str, ...]:
     if not keys:
         raise ValueError("must hold at least one key")
     return keys
+
+
+def parse_aliases(text: str) -> tuple[tuple[str, str], ...]:
+    """Parse names that stand for models: NAME=MODEL, separated by commas."""
+    pairs = [entry.partition("=") for entry in text.split(",") if entry.strip()]
+    aliases = {alias.strip(): model.strip() for alias, _, model in pairs}
+    if not aliases or not all(alias and model for alias, model in aliases.items()):
+        raise ValueError("must be NAME=MODEL, or several of these separated by commas")
+    if len(aliases) < len(pairs):
+        raise ValueError("gives a name twice")
+    return tuple(aliases.items())
 
 
 def parse_bool(text: str) -> bool:
@@ -325,6 +337,14 @@ SETTINGS: tuple[Setting, ...] = (
         _DEFAULT_SERVER.drain_seconds,
         "How long running answers may take to finish after SIGTERM.",
         "SECONDS",
+    ),
+    Setting(
+        "alias",
+        ("CAMELID_ALIAS",),
+        parse_aliases,
+        _DEFAULT_SERVER.alias,
+        "Other names of models, as NAME=MODEL separated by commas: who asks for NAME is answered by MODEL.",
+        "NAMES",
     ),
     Setting(
         "log_level",

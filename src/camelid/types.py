@@ -240,6 +240,11 @@ class Generation:
             if getattr(self.stopping, name):
                 raise InvalidRequest(f"{name} cannot be kept together with {grammar.field}", field=name)
 
+    @property
+    def gives_scores(self) -> bool:
+        """True when log-probabilities are asked for."""
+        return self.top_logprobs is not None
+
 
 @dataclass(frozen=True)
 class ChatRequest:
@@ -257,19 +262,17 @@ class ChatRequest:
 class CompletionRequest:
     """A text, or token ids, to be continued as they stand: no chat template.
 
-    With a `suffix` it is the text between the two that is asked for, as the model's template, or the Go template
-    `template` in its place, says it to the model.
+    `suffix` is the text that is to follow the answer, for models that were trained to fill in; the model's template,
+    or the Go template `template` in its place, may say how it is told. With `echo` the prompt comes back as text, and
+    with the scores of its tokens where `generation` asks for log-probabilities.
     """
 
     model: str
     prompt: str | tuple[int, ...]
     generation: Generation = Generation()
-    suffix: str = ""
+    suffix: str | None = None
+    echo: bool = False
     template: str | None = None
-
-    def __post_init__(self) -> None:
-        if self.suffix and not isinstance(self.prompt, str):
-            raise InvalidRequest("a prompt of token ids cannot have a suffix", field="suffix")
 
 
 class FinishReason(Enum):
@@ -300,11 +303,38 @@ class TokenScore:
 
 
 @dataclass(frozen=True)
+class Tokens:
+    """A text as a model reads it: ids, the bytes of each, and how many the model can read and write together."""
+
+    ids: tuple[int, ...]
+    pieces: tuple[bytes, ...]
+    context_length: int
+
+
+@dataclass(frozen=True)
+class Echo:
+    """A prompt as text, and the scores of its tokens if they were asked for.
+
+    `first` is the first token where there is nothing before it that it could be likely behind; a token that was only
+    put in front to begin the text is not part of the echo.
+    """
+
+    text: str
+    first: bytes | None = None
+    scores: tuple[TokenScore, ...] = ()
+
+
+@dataclass(frozen=True)
 class Started:
-    """The request was admitted; its prompt has this many tokens, of which `cached_tokens` were already computed."""
+    """The request was admitted; its prompt has this many tokens, of which `cached_tokens` were already computed.
+
+    `choice` is the first of its answers: not 0 where several requests are answered together.
+    """
 
     prompt_tokens: int
     cached_tokens: int = 0
+    echo: Echo | None = None
+    choice: int = 0
 
 
 @dataclass(frozen=True)

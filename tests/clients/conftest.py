@@ -1,6 +1,30 @@
-"""The scripted runtime and the live server of `tests/server` serve here too."""
+"""The scripted runtime and the live server of `tests/server` serve here too, and one server of cria for scenarios."""
 
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 sys.path.insert(0, str(Path(__file__).parents[1] / "server"))
+
+
+@pytest.fixture(scope="session")
+def cria_url() -> Iterator[str]:
+    """The address of a server of cria, which is also called gpt-4o and claude-x there."""
+    command = [sys.executable, "-m", "camelid", "serve", "cria", "--port", "0", "--log-level", "warning"]
+    command += ["--alias", "gpt-4o=cria,claude-x=cria"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "CAMELID_CONTEXT_LENGTH": "512"}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            assert process.stderr is not None
+            lines = iter(process.stderr.readline, "")
+            yield next(found[0] for line in lines if (found := re.search(r"http://[\d.]+:\d+", line)))
+        finally:
+            process.send_signal(signal.SIGINT)  # SIGTERM would have it take requests for some seconds more

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -34,7 +35,7 @@ def client() -> Iterator[anthropic.Anthropic]:
             with anthropic.Anthropic(base_url=url, api_key="sesame", max_retries=0) as client:
                 yield client
         finally:
-            process.terminate()
+            process.send_signal(signal.SIGINT)  # SIGTERM would have it take requests for some seconds more
 
 
 def text_of(message: anthropic.types.Message) -> str:

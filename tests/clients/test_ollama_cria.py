@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import urllib.error
@@ -57,7 +58,7 @@ def url(store: Store) -> Iterator[str]:
             lines = iter(process.stderr.readline, "")
             yield next(found[0] for line in lines if (found := re.search(r"http://[\d.]+:\d+", line)))
         finally:
-            process.terminate()
+            process.send_signal(signal.SIGINT)  # SIGTERM would have it take requests for some seconds more
 
 
 @pytest.fixture

@@ -37,6 +37,7 @@ from camelid.types import (
     GrammarKind,
     Message,
     Sampling,
+    Started,
     Stopping,
     Text,
 )
@@ -72,6 +73,25 @@ async def whole(events: AsyncIterator[Event]) -> Answer:
 
 def seeded(seed: int, num_choices: int = 1) -> Generation:
     return Generation(Sampling(seed=seed), Stopping(max_tokens=24, ignore_eos=True), num_choices)
+
+
+@either_way
+def test_a_prompts_tokens_have_the_scores_that_they_had_when_they_were_written(in_process: bool) -> None:
+    async def scenario() -> None:
+        async with cria(in_process) as runtime:
+            begin = (1, 40, 41, 42)
+            writing = Generation(Sampling(seed=3), Stopping(max_tokens=90, ignore_eos=True), top_logprobs=2)
+            written = (await whole(runtime.complete(CompletionRequest("cria", begin, writing)))).choices[0].scores
+            prompt = (*begin, *(score.id for score in written))
+            reading = Generation(Sampling(), Stopping(max_tokens=1), num_choices=2, top_logprobs=2)
+            for _ in range(2):  # the second time the prompt's pages could be found
+                events = runtime.complete(CompletionRequest("cria", prompt, reading, echo=True))
+                [started] = [event async for event in events if isinstance(event, Started)]
+                assert started.echo is not None
+                assert started.echo.scores[len(begin) - 1 :] == written
+                assert len(started.echo.scores) == len(prompt) - 1
+
+    run(scenario())
 
 
 def test_the_same_request_gives_the_same_bytes_in_a_thread_and_in_a_process_alone_and_among_others() -> None:

@@ -14,14 +14,8 @@ from camelid.errors import InvalidRequest
 from camelid.server.decode import decode
 from camelid.server.limits import Limits
 from camelid.server.openai.bodies import ChatBody, CompletionBody
-from camelid.server.openai.requests import (
-    NEUTRAL,
-    REFUSED,
-    chat_form,
-    completion_form,
-    to_chat_request,
-    to_completion_requests,
-)
+from camelid.server.openai.completion_requests import completion_form, to_completion_requests
+from camelid.server.openai.requests import NEUTRAL, REFUSED, chat_form, to_chat_request
 
 HI = [{"role": "user", "content": "hi"}]
 TOOL = {"type": "function", "function": {"name": "f"}}
@@ -142,10 +136,12 @@ def test_a_tool_that_cannot_be_used_is_refused_with_its_place(function: dict[str
         ({"prompt": ["a", []]}, "prompt[1]"),
         ({"prompt": [-1]}, "prompt"),
         ({"prompt": ["a"] * 65}, "prompt"),
-        ({"prompt": [1, 2], "suffix": "b"}, "suffix"),
-        ({"prompt": "a", "best_of": 2}, "best_of"),
-        ({"prompt": ["a", "b"], "echo": True}, "echo"),
-        ({"prompt": "a", "echo": True, "logprobs": 0}, "echo"),
+        ({"prompt": "a", "suffix": "b", "echo": True}, "echo"),
+        ({"prompt": "a", "n": 3, "best_of": 2}, "best_of"),
+        ({"prompt": "a", "best_of": 9}, "best_of"),
+        ({"prompt": "a", "best_of": 0}, "best_of"),
+        ({"prompt": "a", "best_of": 2, "stream": True}, "best_of"),
+        ({"prompt": "a", "max_tokens": 0}, "max_tokens"),
         ({"prompt": "a", "logprobs": 21}, "logprobs"),
     ],
 )

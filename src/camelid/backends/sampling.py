@@ -49,6 +49,8 @@ def sample(logits: Scores, draws: Sequence[Draw]) -> list[Drawn]:
 
 def _draw_row(row: Scores, draw: Draw) -> Drawn | None:
     """Return the drawn token, or None where the scores allow none."""
+    if draw.given is not None:
+        return _given(row, draw.given, draw.top_logprobs or 0)
     scores = _adjusted(row, draw)
     best = int(scores.argmax())  # the lowest id among equals; the first NaN if there is one
     if not np.isfinite(scores[best]) or (scores is not row and not np.isfinite(row.max())):
@@ -242,6 +244,11 @@ def _passed(sums: NDArray[np.float64], target: float) -> int:
 
 
 # ── what is reported ──
+
+
+def _given(row: Scores, token: int, count: int) -> Drawn | None:
+    """Return a token that is known with its log-probability, or None where the scores are broken."""
+    return Drawn(token, *_logprobs(row, token, count)) if np.isfinite(row).all() else None
 
 
 def _logprobs(row: Scores, token: int, count: int) -> tuple[float, tuple[tuple[int, float], ...]]:

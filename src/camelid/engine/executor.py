@@ -30,15 +30,8 @@ class Executor:
         grammar, and whatever the backend raises. A backend with a queue of its own computes while masks are made.
         """
         logits = self._backend.run(self._model, to_batch(plan))
-        draws = [draw for chunk in plan.chunks if chunk.draws for draw in _draws(chunk)]
+        draws = [draw for chunk in plan.chunks for draw in _draws(chunk)]
         return self._backend.sample(logits, draws) if draws else []
-
-
-def _draws(chunk: Chunk) -> list[Draw]:
-    try:
-        return chunk.sequence.draws(chunk.guess)
-    except BadGrammar as error:
-        raise RequestsFailed((chunk.sequence.request.id,), error.message) from error
 
 
 def to_batch(plan: Plan) -> Batch:
@@ -54,10 +47,20 @@ def to_batch(plan: Plan) -> Batch:
         row_starts=np.array([0, *ends], np.int32),
         page_table=page_table,
         wanted=np.concatenate(
-            [np.arange(end - c.num_draws, end, dtype=np.int32) for c, end in zip(chunks, ends, strict=True)]
+            [np.arange(end - c.num_wanted, end, dtype=np.int32) for c, end in zip(chunks, ends, strict=True)]
         ),
         page_copies=np.array(plan.page_copies, np.int32).reshape(-1, 2),
     )
+
+
+def _draws(chunk: Chunk) -> list[Draw]:
+    """Return what is asked of the rows that are wanted: scores first, then tokens."""
+    sequence = chunk.sequence
+    scores = sequence.score_draws(chunk.num_scored) if chunk.num_scored else []
+    try:
+        return [*scores, *(sequence.draws(chunk.guess) if chunk.num_draws else ())]
+    except BadGrammar as error:
+        raise RequestsFailed((sequence.request.id,), error.message) from error
 
 
 def _ids(chunk: Chunk) -> NDArray[np.int32]:

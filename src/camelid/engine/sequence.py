@@ -9,11 +9,11 @@ from array import array
 
 from camelid.backends.base import PAGE_TOKENS, Draw
 from camelid.grammar.matcher import Matcher
-from camelid.types import FinishReason
+from camelid.types import FinishReason, Sampling
 
 from .lookup import Guesser
 from .pages import ROOT, chain_digest
-from .request import GenerateRequest
+from .request import GenerateRequest, Score
 
 
 def pages_for(num_tokens: int) -> int:
@@ -54,6 +54,8 @@ class Sequence:
         self.num_preemptions = 0
         self.is_fetched = False  # what a store has of it was read
         self.num_kept_pages = 0  # of the prompt, that were offered to a store
+        self.prompt_scores: list[Score] = []  # of the prompt's tokens from the second on, as far as they are computed
+        self._is_scoring = request.scores_prompt and choice == 0 and not answer
         self._digests: list[bytes] = []
         self._guesser = Guesser(most_guessed) if most_guessed else None
         self._matcher = matcher
@@ -69,6 +71,16 @@ class Sequence:
     def num_left(self) -> int:
         """Tokens that are still to be computed before one can be drawn."""
         return len(self.ids) - self.num_computed
+
+    @property
+    def num_reusable(self) -> int:
+        """Positions that may be taken over from others instead of being computed: not those whose scores are wanted."""
+        return len(self.prompt_scores) if self.num_to_score else self.num_tokens
+
+    @property
+    def num_to_score(self) -> int:
+        """Tokens of the prompt whose scores are wanted and not there yet."""
+        return len(self.prompt) - 1 - len(self.prompt_scores) if self._is_scoring else 0
 
     @property
     def fork_point(self) -> int:
@@ -121,6 +133,20 @@ class Sequence:
             top_logprobs=request.top_logprobs,
             allowed=allowed,
         )
+
+    def num_scored(self, start: int, num_tokens: int) -> int:
+        """Return how many of the tokens from `start` on tell the score of the one behind them that is wanted."""
+        end = min(start + num_tokens, len(self.prompt) - 1)
+        return max(0, end - len(self.prompt_scores)) if self._is_scoring else 0
+
+    def score_draws(self, count: int) -> list[Draw]:
+        """Return what tells the scores of the next `count` tokens of the prompt: draws of what is there."""
+        start = len(self.prompt_scores) + 1
+        top = self.request.top_logprobs or 0
+        return [
+            Draw(Sampling(), self.choice, position, (), (), top_logprobs=top, given=self.prompt[position])
+            for position in range(start, start + count)
+        ]
 
     def append(self, token: int) -> FinishReason | None:
         """Add a drawn token; return why the answer ends with it, if it does."""

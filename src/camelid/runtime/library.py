@@ -136,7 +136,9 @@ class Model:
         """
         conversation = [Message("user", messages)] if isinstance(messages, str) else map(to_message, messages)
         generation, choice = self._generation(parameters), tool_choice or ToolChoice()
-        request = ChatRequest(self.name, tuple(conversation), tuple(map(to_tool, tools)), generation, choice)
+        request = ChatRequest(
+            self.name, tuple(conversation), tuple(map(to_tool, tools)), generation, tool_choice=choice
+        )
         events = self._loop.iterate(self._runtime.chat(request))
         return events if stream else collect(events)
 

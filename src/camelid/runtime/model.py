@@ -15,7 +15,7 @@ from camelid.store.local import ModelFiles
 from camelid.text.prompt import Prompt
 from camelid.text.templates import ChatTemplate
 from camelid.text.tokenizer import Tokenizer
-from camelid.types import Message, Sampling, Stopping, ToolSpec
+from camelid.types import Message, Sampling, Stopping, Tokens, ToolSpec
 
 from .engine_port import EnginePort
 from .sizing import Sizing
@@ -90,6 +90,10 @@ class LoadedModel:
     def sampling(self) -> Sampling:
         """What the model's makers recommend."""
         return self.text.sampling
+
+    def tokens(self, ids: Sequence[int]) -> Tokens:
+        """Return ids with what they stand for."""
+        return Tokens(tuple(ids), tuple(map(self.text.tokenizer.token_bytes, ids)), self.context_length)
 
     async def close(self) -> None:
         """End the engine and free what the text side needs."""

@@ -10,13 +10,13 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from typing import Any
 
 from camelid.errors import CamelidError, InvalidRequest, NotFound, Unavailable
 from camelid.settings import ModelSettings
-from camelid.types import ChatRequest, CompletionRequest, Event, Sampling
+from camelid.types import ChatRequest, CompletionRequest, Event, Sampling, Tokens
 
 from . import turn
 from .assembly import open_engine
@@ -25,6 +25,7 @@ from .frames import Load
 from .loading import describe, read_text_side
 from .local_engine import LocalEngine
 from .model import Description, LoadedModel
+from .plain_prompt import text_of
 from .status import Health, ModelStatus
 from .supervisor import SupervisedEngine
 
@@ -93,6 +94,25 @@ class Runtime:
     async def count_tokens(self, request: ChatRequest) -> int:
         """Return how many tokens the prompt of a conversation has. Raises NotFound, TemplateError."""
         return len(await asyncio.to_thread(turn.encode_chat, self.get(request.model), request))
+
+    async def tokenize(self, name: str, text: str, *, with_bos: bool = True) -> Tokens:
+        """Return a text as a model reads it when it completes it: control tokens that are spelled out are some.
+
+        with_bos: put the token that begins a text in front, where the model wants it. Raises NotFound.
+        """
+        model = self.get(name)
+        encode = model.text.tokenizer.encode
+        return model.tokens(await asyncio.to_thread(encode, text, parse_special=True, with_bos=with_bos))
+
+    async def tokenize_chat(self, request: ChatRequest, *, add_generation_prompt: bool = True) -> Tokens:
+        """Return the prompt of a conversation as the model reads it. Raises NotFound, TemplateError."""
+        model = self.get(request.model)
+        ids = await asyncio.to_thread(turn.encode_chat, model, request, add_generation_prompt=add_generation_prompt)
+        return model.tokens(ids)
+
+    async def detokenize(self, name: str, ids: Sequence[int]) -> str:
+        """Return the text of ids, control tokens spelled out. Raises NotFound, InvalidRequest."""
+        return await asyncio.to_thread(text_of, self.get(name).text.tokenizer, ids)
 
     def sampling(self, name: str) -> Sampling:
         """Return the sampling that a loaded model's makers recommend. Raises NotFound."""

@@ -12,13 +12,14 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import cast
 
-from camelid.engine.request import GenerateRequest
+from camelid.engine.request import GenerateRequest, Token
 from camelid.errors import ContextOverflow
 from camelid.text.go_template import GoTemplate
-from camelid.text.templates import ChatTemplate, call_tag, insert_prompt
+from camelid.text.templates import ChatTemplate, call_tag
 from camelid.types import (
     ChatRequest,
     CompletionRequest,
+    Echo,
     Event,
     Finished,
     Generation,
@@ -32,6 +33,7 @@ from camelid.types import (
 from .grammars import chat_grammar, prepare
 from .growing_answer import GrowingAnswer
 from .model import LoadedModel
+from .plain_prompt import echo, encode_plain
 
 
 def chat(model: LoadedModel, request: ChatRequest) -> AsyncGenerator[Event, None]:
@@ -62,10 +64,13 @@ def chat(model: LoadedModel, request: ChatRequest) -> AsyncGenerator[Event, None
     return _turn(model, generation, encode, answer, grammar)
 
 
-def encode_chat(model: LoadedModel, request: ChatRequest) -> list[int]:
-    """Return the ids of a conversation's prompt. Raises TemplateError."""
+def encode_chat(model: LoadedModel, request: ChatRequest, *, add_generation_prompt: bool = True) -> list[int]:
+    """Return the ids of a conversation's prompt, with the beginning of the answer or without. Raises TemplateError."""
     messages = _begun(model, request.messages)
-    return model.text.tokenizer.encode_prompt(_template(model, request.template).render(messages, request.tools))
+    template = _template(model, request.template)
+    return model.text.tokenizer.encode_prompt(
+        template.render(messages, request.tools, add_generation_prompt=add_generation_prompt)
+    )
 
 
 def _template(model: LoadedModel, source: str | None) -> ChatTemplate:
@@ -93,30 +98,26 @@ def _begun(model: LoadedModel, messages: tuple[Message, ...]) -> tuple[Message, 
 
 
 def complete(model: LoadedModel, request: CompletionRequest) -> AsyncGenerator[Event, None]:
-    """Yield the events of a text that goes on where the prompt ends. Raises as `chat` does, but for TemplateError.
-
-    A prompt of text is all the caller's own, so a control token that is spelled out in it is a control token.
+    """Yield the events of a text that goes on where the prompt ends. Raises as `chat` does, but for TemplateError, and
+    InvalidRequest where the model is to fill in and cannot.
     """
+    tokenizer = model.text.tokenizer
 
     generation = _with_makers(model, request.generation)
 
     def encode() -> list[int]:
-        if not isinstance(request.prompt, str):
-            return list(request.prompt)
-        tokenizer = model.text.tokenizer
-        if request.suffix:
-            template = _template(model, request.template)
-            return tokenizer.encode_prompt(insert_prompt(template, request.prompt, request.suffix))
-        ids = tokenizer.encode(request.prompt, parse_special=True, with_bos=True)
-        return [tokenizer.bos_id] if not ids and tokenizer.bos_id is not None else ids
+        return encode_plain(tokenizer, _template(model, request.template), request)
 
     def answer(choice: int) -> GrowingAnswer:
-        return GrowingAnswer(choice, model.text.tokenizer, generation, continues_text=True)
+        return GrowingAnswer(choice, tokenizer, generation, continues_text=True)
 
     async def grammar() -> str | None:
         return await prepare(model, generation.grammar)
 
-    return _turn(model, generation, encode, answer, grammar)
+    def given_back(ids: list[int], token: Token) -> Echo:
+        return echo(tokenizer, request, ids, token)
+
+    return _turn(model, generation, encode, answer, grammar, given_back if request.echo else None)
 
 
 async def _turn(
@@ -125,16 +126,18 @@ async def _turn(
     encode: Callable[[], list[int]],
     answer: Callable[[int], GrowingAnswer],
     grammar: Callable[[], Awaitable[str | None]],
+    given_back: Callable[[list[int], Token], Echo] | None = None,
 ) -> AsyncGenerator[Event, None]:
     source = await grammar()
     prompt = await asyncio.to_thread(encode)  # a long one takes a while, and other requests are being served
-    request = generate_request(prompt, generation, model, source)
+    request = generate_request(prompt, generation, model, source, scores_prompt=given_back is not None)
     answers = [answer(choice) for choice in range(generation.num_choices)]
     started: Started | None = None
     async with aclosing(model.engine.generate(request)) as tokens:
         async for token in tokens:
             if started is None:
-                started = Started(len(prompt), token.cached_tokens)
+                back = given_back(prompt, token) if given_back is not None else None
+                started = Started(len(prompt), token.cached_tokens, back)
                 yield started
             current = answers[token.choice]
             if current.finished is not None:
@@ -157,7 +160,12 @@ def _with_usage(finished: Finished, started: Started, answers: list[GrowingAnswe
 
 
 def generate_request(
-    prompt: list[int], generation: Generation, model: LoadedModel, grammar: str | None = None
+    prompt: list[int],
+    generation: Generation,
+    model: LoadedModel,
+    grammar: str | None = None,
+    *,
+    scores_prompt: bool = False,
 ) -> GenerateRequest:
     """Return what the engine is asked for; `grammar` is one that `prepare` made. Raises ContextOverflow.
 
@@ -186,6 +194,7 @@ def generate_request(
         num_choices=generation.num_choices,
         top_logprobs=generation.top_logprobs,
         grammar=grammar,
+        scores_prompt=scores_prompt and generation.gives_scores,
     )
 
 

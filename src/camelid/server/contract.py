@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Protocol
 
 from camelid.runtime.status import Health, ModelStatus
-from camelid.types import ChatRequest, CompletionRequest, Event, Sampling
+from camelid.types import ChatRequest, CompletionRequest, Event, Sampling, Tokens
 
 
 class Loaded(Protocol):
@@ -40,6 +40,15 @@ class ServedRuntime(Protocol):
 
     async def count_tokens(self, request: ChatRequest) -> int:
         """Return how many tokens the prompt of a conversation has."""
+
+    async def tokenize(self, name: str, text: str, *, with_bos: bool = True) -> Tokens:
+        """Return a text as a model reads it."""
+
+    async def tokenize_chat(self, request: ChatRequest, *, add_generation_prompt: bool = True) -> Tokens:
+        """Return the prompt of a conversation as the model reads it."""
+
+    async def detokenize(self, name: str, ids: Sequence[int]) -> str:
+        """Return the text of ids."""
 
     def sampling(self, name: str) -> Sampling:
         """Return the sampling that a loaded model's makers recommend."""

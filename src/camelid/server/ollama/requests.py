@@ -78,7 +78,7 @@ def to_generate_request(
             raise InvalidRequest("raw mode does not support template, system, or context", field="raw")
         return CompletionRequest(model, body.prompt, generation)
     if body.suffix:
-        return CompletionRequest(model, body.prompt, generation, body.suffix, body.template or None)
+        return CompletionRequest(model, body.prompt, generation, body.suffix, template=body.template or None)
     system = (Message("system", body.system),) if body.system else ()
     return ChatRequest(model, (*system, Message("user", body.prompt)), (), generation, body.template or None)
 

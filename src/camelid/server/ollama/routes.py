@@ -30,11 +30,17 @@ from ..stream import EventStream, whole
 from .bodies import ChatBody, CopyBody, GenerateBody, NameBody
 from .replies import MEDIA_TYPE, Clock, Reply, Wrap, as_chat, as_generate, empty, encode
 from .requests import keep_alive_s, to_chat_request, to_generate_request
+from .shapes import OLLAMA, SHAPES, ChatOut, GenerateOut, ModelsOut, ProgressOut, ShowOut, VersionOut
 
 _CHAT = msgspec.json.Decoder(ChatBody)
 _GENERATE = msgspec.json.Decoder(GenerateBody)
 _NAME = msgspec.json.Decoder(NameBody)
 _COPY = msgspec.json.Decoder(CopyBody)
+
+
+def schemas() -> dict[str, Any]:
+    """Return the JSON schemas of all bodies and replies of this dialect, for the OpenAPI document."""
+    return OLLAMA.components((ChatBody, GenerateBody, NameBody, CopyBody, *SHAPES))
 
 
 class OllamaRoutes:
@@ -47,14 +53,18 @@ class OllamaRoutes:
     def router(self) -> APIRouter:
         """Return the routes."""
         routes = APIRouter(tags=["ollama"])
+        add = OLLAMA.add
+        add(routes, "GET", "/api/version", self.version, reply=VersionOut)
+        add(routes, "GET", "/api/tags", self.tags, reply=ModelsOut)
         for path, handler in (("/api/version", self.version), ("/api/tags", self.tags)):
-            routes.add_api_route(path, handler, methods=["GET", "HEAD"], include_in_schema=False)
-        routes.add_api_route("/api/ps", self.ps, methods=["GET"], include_in_schema=False)
-        for path, post in (("chat", self.chat), ("generate", self.generate), ("show", self.show)):
-            routes.add_api_route(f"/api/{path}", post, methods=["POST"], include_in_schema=False)
-        for path, post in (("pull", self.pull), ("copy", self.copy)):
-            routes.add_api_route(f"/api/{path}", post, methods=["POST"], include_in_schema=False)
-        routes.add_api_route("/api/delete", self.delete, methods=["DELETE"], include_in_schema=False)
+            routes.add_api_route(path, handler, methods=["HEAD"], include_in_schema=False)
+        add(routes, "GET", "/api/ps", self.ps, reply=ModelsOut)
+        add(routes, "POST", "/api/chat", self.chat, body=ChatBody, reply=ChatOut, has_stream=True)
+        add(routes, "POST", "/api/generate", self.generate, body=GenerateBody, reply=GenerateOut, has_stream=True)
+        add(routes, "POST", "/api/show", self.show, body=NameBody, reply=ShowOut)
+        add(routes, "POST", "/api/pull", self.pull, body=NameBody, reply=ProgressOut, has_stream=True)
+        add(routes, "POST", "/api/copy", self.copy, body=CopyBody)
+        add(routes, "DELETE", "/api/delete", self.delete, body=NameBody)
         return routes
 
     # ── answers ──

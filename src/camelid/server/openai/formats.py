@@ -13,6 +13,7 @@ from camelid.errors import InvalidRequest
 from camelid.types import Grammar, GrammarKind, ToolChoice, ToolSpec
 
 from .bodies import ChatBody, CompletionBody
+from .refusals import brief
 
 _EXTENSIONS = ("json", "json_object", "regex", "choice", "grammar")
 _OLDER_NAMES = {"guided_json": "json", "guided_regex": "regex", "guided_choice": "choice", "guided_grammar": "grammar"}
@@ -51,7 +52,7 @@ def _response_format(given: Mapping[str, Any]) -> Grammar | None:
         return _json_schema(given.get("json_schema"))
     if kind not in ("text", "json_object"):
         raise InvalidRequest(
-            f"response_format.type must be 'text', 'json_object' or 'json_schema', got {_brief(kind)}",
+            f"response_format.type must be 'text', 'json_object' or 'json_schema', got {brief(kind)}",
             field="response_format.type",
         )
     _check_keys(given, {"type"}, "response_format")
@@ -62,13 +63,13 @@ def _json_schema(given: Any) -> Grammar:
     """Return the grammar of a named schema. It is enforced as far as it can be, and to the letter if it is strict."""
     place = "response_format.json_schema"
     if not isinstance(given, Mapping):
-        raise InvalidRequest(f"{place} must be an object, got {_brief(given)}", field=place)
+        raise InvalidRequest(f"{place} must be an object, got {brief(given)}", field=place)
     _check_keys(given, {"name", "description", "schema", "strict"}, place)
     if not isinstance(given.get("name"), str):
         raise InvalidRequest(f"{place}.name is required", field=f"{place}.name")
     strict, schema = given.get("strict"), given.get("schema")
     if not isinstance(strict, (bool, type(None))):
-        raise InvalidRequest(f"{place}.strict must be true or false, got {_brief(strict)}", field=f"{place}.strict")
+        raise InvalidRequest(f"{place}.strict must be true or false, got {brief(strict)}", field=f"{place}.strict")
     if schema is None:
         return Grammar.json_object(f"{place}.schema")
     return Grammar.schema(schema, f"{place}.schema", is_lenient=strict is not True)
@@ -85,10 +86,10 @@ def _extension(name: str, value: Any, field: str) -> Grammar | None:
         )
     if name == "choice":
         if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
-            raise InvalidRequest(f"{field} must be a list of texts, got {_brief(value)}", field=field)
+            raise InvalidRequest(f"{field} must be a list of texts, got {brief(value)}", field=field)
         return Grammar.choice(value, field)
     if not isinstance(value, str):
-        raise InvalidRequest(f"{field} must be a text, got {_brief(value)}", field=field)
+        raise InvalidRequest(f"{field} must be a text, got {brief(value)}", field=field)
     if name == "regex":
         return Grammar(GrammarKind.REGEX, value, field)
     return Grammar(GrammarKind.GBNF if "::=" in value else GrammarKind.LARK, value, field)
@@ -105,12 +106,12 @@ def tool_choice(body: ChatBody, tools: Sequence[ToolSpec]) -> tuple[tuple[ToolSp
     if given == "none":
         return (), ToolChoice()
     if not tools:
-        raise InvalidRequest(f"tool_choice {_brief(given)} needs tools", field="tool_choice")
+        raise InvalidRequest(f"tool_choice {brief(given)} needs tools", field="tool_choice")
     if given == "required":
         return tuple(tools), ToolChoice(is_required=True, allows_several=several)
     if not isinstance(given, Mapping) or given.get("type") not in ("function", "allowed_tools"):
         raise InvalidRequest(
-            f"tool_choice must be 'auto', 'none', 'required', a function or allowed_tools, got {_brief(given)}",
+            f"tool_choice must be 'auto', 'none', 'required', a function or allowed_tools, got {brief(given)}",
             field="tool_choice",
         )
     if given["type"] == "function":
@@ -135,7 +136,7 @@ def _name(given: Any, tools: Sequence[ToolSpec], place: str) -> str:
     name = function.get("name") if isinstance(function, Mapping) else None
     if not isinstance(name, str) or all(tool.name != name for tool in tools):
         raise InvalidRequest(
-            f"{place}.function.name must be one of the tools' names, got {_brief(name)}", field=f"{place}.function.name"
+            f"{place}.function.name must be one of the tools' names, got {brief(name)}", field=f"{place}.function.name"
         )
     return name
 
@@ -143,9 +144,3 @@ def _name(given: Any, tools: Sequence[ToolSpec], place: str) -> str:
 def _check_keys(given: Mapping[str, Any], known: set[str], place: str) -> None:
     for name in given.keys() - known:
         raise InvalidRequest(f"unknown field '{place}.{name[:40]}'", field=f"{place}.{name[:40]}")
-
-
-def _brief(value: object) -> str:
-    if isinstance(value, (list, dict)):
-        return "a list" if isinstance(value, list) else "an object"
-    return repr(value)[:80]
