@@ -33,8 +33,7 @@ def create(
     config = json.dumps({"model_format": "gguf", "model_family": "llama"}).encode()
     image = Layer(CONFIG_TYPE, store.blobs.add(config), len(config))
     manifest = write_manifest(DOCKER_MANIFEST, image, tuple(layers.values()))
-    store.manifests.write(name, manifest)
-    return manifest
+    return store.list_model(name, manifest).manifest
 
 
 def _base(store: Store, base: str, folder: Path, progress: Callable[[int], object]) -> list[Layer]:
