@@ -12,7 +12,7 @@ from camelid.store.files import DISK
 
 ROOM = Path(__file__).parents[2] / "src" / "camelid" / "store"
 WRITING = {"write_bytes", "write_text", "touch", "mkdir", "rmdir", "symlink_to", "hardlink_to", "makedirs", "truncate"}
-WRITING |= {"ftruncate", "pwrite", "copyfile", "copy2", "rmtree", "move", "NamedTemporaryFile", "replace_file", "remove"}
+WRITING |= {"ftruncate", "pwrite", "copyfile", "copy2", "rmtree", "move", "replace_file", "remove"}
 MAY_WRITE = {"files.py", "locks.py"}
 
 

@@ -107,6 +107,8 @@ class Store:
         ggufs = [layer for layer in layers if layer.media_type in GGUF_LAYERS]
         if len(ggufs) == 1 and ggufs[0].path is None:
             return self.blobs.path(ggufs[0].digest)
+        if len(ggufs) > 1 and all(layer.path for layer in ggufs):  # shards: their first file stands for all
+            return self._folder_of(entry) / min(layer.path or "" for layer in ggufs)
         if any(layer.media_type in SAFETENSORS_LAYERS or layer.path for layer in layers):
             return self._folder_of(entry)
         raise UnsupportedModel(f"{entry.name} has {len(ggufs)} GGUF files where one is expected")

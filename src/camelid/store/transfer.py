@@ -9,7 +9,7 @@ from typing import Protocol
 from .blobs import Digest
 from .download import Source, download
 from .manifests import Layer, Manifest
-from .names import Name
+from .names import HUGGING_FACE, Name
 from .registry import Registry
 from .store import Entry, Store
 
@@ -43,7 +43,7 @@ def pull(
     `origin` is what the name's host asks for, if it is not given. The manifest is written last. Raises NotFound,
     RegistryError, StoreError.
     """
-    origin = origin or Registry(name)
+    origin = origin or origin_of(name)
     watcher.say("fetching the manifest")
     manifest = origin.manifest()
     missing = [layer for layer in manifest.blobs if not store.blobs.has(layer.digest)]
@@ -53,6 +53,15 @@ def pull(
     for layer in manifest.blobs:
         _fetch(store, layer, origin, watcher)
     return store.list_model(name, manifest)
+
+
+def origin_of(name: Name) -> Origin:
+    """Return who is asked for a model."""
+    if name.host == HUGGING_FACE:
+        from .hugging_face import HuggingFace
+
+        return HuggingFace(name)
+    return Registry(name)
 
 
 def push(entry: Entry, target: Name, watcher: Watcher) -> None:
