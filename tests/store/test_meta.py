@@ -177,7 +177,9 @@ def test_a_page_in_the_place_of_a_file_is_no_file(store: Store, site: Site) -> N
         fetch(store, site.link("b"))
 
 
-@pytest.mark.parametrize("url", ["https://example.com/a?x=1", "https://example.com/*", "https://*.example.com/*?x", "https://*/?x", ""])
+@pytest.mark.parametrize(
+    "url", ["https://example.com/a?x=1", "https://example.com/*", "https://*.example.com/*?x", "https://*/?x", ""]
+)
 def test_what_is_no_signed_url_is_refused(store: Store, url: str) -> None:
     with pytest.raises(InvalidRequest, match="no signed URL"):
         fetch(store, url)

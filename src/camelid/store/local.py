@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
-from camelid.errors import InvalidRequest, NotFound
+from camelid.errors import InvalidRequest, MissingModel, NotFound
 
+from .discovery import find_found
 from .names import parse_name
 from .places import find_entry
 
@@ -66,7 +67,13 @@ def _stored(name: str, models: str | None) -> ModelFiles:
         wanted = parse_name(name)
     except InvalidRequest as error:
         raise NotFound(f"there is no model or file called {name!r}", hint=GIVE) from error
-    entry = find_entry(wanted, models)
+    try:
+        entry = find_entry(wanted, models)
+    except MissingModel:
+        found = find_found(wanted)  # another program's: run where it lies
+        if found is None:
+            raise
+        return ModelFiles(found.name, found.weights)
     store = entry.store
     weights = store.weights(entry)
     return ModelFiles(
