@@ -71,13 +71,14 @@ def read_text_side(description: Description) -> TextSide:
     it to chat that raises the TemplateError.
     """
     with open_checkpoint(description.files.weights) as checkpoint:
-        tokenizer = _tokenizer(checkpoint)
+        tokenizer = read_tokenizer(checkpoint)
         tokenizer.check_rows(description.spec.vocab_size)
         sampling = with_parameters(recommended_sampling(checkpoint), description.files.parameters)
         return TextSide(tokenizer, _template(checkpoint, tokenizer), sampling)
 
 
-def _tokenizer(checkpoint: Checkpoint) -> Tokenizer:
+def read_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
+    """Return the tokenizer that belongs to a checkpoint. Raises BadVocabulary, UnsupportedModel."""
     from camelid.text import from_gguf, from_meta, from_tokenizer_json
 
     if naming_of(checkpoint) is Naming.GGUF:

@@ -17,12 +17,14 @@ from .names import parse_name
 from .places import find_entry
 
 BUNDLED = "cria"
-GIVE = f"give `{BUNDLED}` (the bundled model), a model of the store, a GGUF file, or a folder with safetensors"
+GIVE = (
+    f"give `{BUNDLED}` (the bundled model), a model of the store, a GGUF file, or a folder of safetensors or of Meta's"
+)
 
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """Where a model lies. `weights` is a GGUF file or a folder with safetensors; `name` is what callers call it."""
+    """Where a model lies. `weights` is a GGUF file or a folder of weights; `name` is what callers call it."""
 
     name: str
     weights: Path
@@ -94,7 +96,7 @@ def _bundled() -> ModelFiles:
 
 def _weights_in(folder: Path) -> Path:
     """Return what to open in a folder: the folder for safetensors, the file where it holds one GGUF file."""
-    if any(folder.glob("*.safetensors")):
+    if any(folder.glob("*.safetensors")) or any(folder.glob("consolidated.*.pth")):
         return folder
     files = sorted(folder.glob("*.gguf"))
     if len(files) == 1:
