@@ -6,7 +6,9 @@ Here because weights are the business of `models` and tokenizers that of `text`,
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from camelid.formats import Checkpoint, open_checkpoint
 from camelid.models.convert import Companions, convert
 from camelid.models.load import naming_of
 from camelid.models.names import Naming
+from camelid.models.quantize import quantize
 from camelid.models.vocabulary import read_vocabulary
 
 from .loading import read_tokenizer
@@ -23,8 +26,13 @@ from .makers import chat_template
 
 _log = logging.getLogger(__name__)
 # What is taken over as it is from one folder of safetensors to another.
-_BESIDE = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "generation_config.json")
-_BESIDE += ("chat_template.jinja",)
+_BESIDE = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "generation_config.json",
+    "chat_template.jinja",
+)
 
 
 class Layout(Enum):
@@ -60,6 +68,29 @@ def convert_model(
         convert(
             checkpoint, target, naming, companions, quantization=quantization, num_files=num_files, progress=progress
         )
+
+
+@contextmanager
+def gguf_for_store(
+    source: Path, folder: Path, quantization: str | None, progress: Callable[[int], object] = lambda _: None
+) -> Iterator[Path | None]:
+    """Yield a GGUF file of a model, made in `folder` and deleted afterwards; None where `source` is one that will do.
+
+    Raises what `convert_model` and `quantize` raise.
+    """
+    if source.is_file() and quantization is None:
+        yield None
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    made = folder / f"{os.getpid()}.gguf"
+    try:
+        if source.is_file():
+            quantize(source, made, quantization or "", progress)
+        else:
+            convert_model(source, made, Layout.GGUF, quantization=quantization, progress=progress)
+        yield made
+    finally:
+        made.unlink(missing_ok=True)
 
 
 def total_bytes(source: Path) -> int:
@@ -101,8 +132,8 @@ def _gguf_metadata(checkpoint: Checkpoint) -> dict[str, Any]:
 def _hugging_face_files(checkpoint: Checkpoint) -> dict[str, bytes]:
     from camelid.text.writing import generation_config, tokenizer_config, tokenizer_json
 
-    if naming_of(checkpoint) is Naming.HUGGING_FACE:
-        folder = _folder(checkpoint)
+    folder = _folder(checkpoint)
+    if naming_of(checkpoint) is not Naming.GGUF and (folder / "tokenizer.json").is_file():
         return {name: (folder / name).read_bytes() for name in _BESIDE if (folder / name).is_file()}
     tokenizer = read_tokenizer(checkpoint)
     return {
@@ -113,6 +144,7 @@ def _hugging_face_files(checkpoint: Checkpoint) -> dict[str, bytes]:
 
 
 def _meta_files(checkpoint: Checkpoint) -> dict[str, bytes]:
+    """Return tokenizer.model, or a tokenizer.json where the tokenizer is none of Llama 3's, which Meta's file is."""
     from camelid.text.writing import meta_ranks
 
     if naming_of(checkpoint) is not Naming.GGUF:
@@ -120,9 +152,12 @@ def _meta_files(checkpoint: Checkpoint) -> dict[str, bytes]:
             if file.is_file():
                 return {"tokenizer.model": file.read_bytes()}
     ranks = meta_ranks(read_tokenizer(checkpoint))
-    if ranks is None:
-        raise UnsupportedModel("Meta's layout holds tokenizers of Llama 3 only, and this is another")
-    return {"tokenizer.model": ranks}
+    if ranks is not None:
+        return {"tokenizer.model": ranks}
+    _log.warning(
+        "the tokenizer is none of Llama 3's: it is written as tokenizer.json, which Meta's own code cannot read"
+    )
+    return _hugging_face_files(checkpoint)
 
 
 def _folder(checkpoint: Checkpoint) -> Path:

@@ -13,21 +13,27 @@ from .manifests import DOCKER_MANIFEST, OLLAMA_LAYER, Layer, Manifest, write_man
 from .modelfile import Modelfile
 from .names import Name, parse_name
 from .places import find_entry
-from .store import GGUF_LAYERS, Store
+from .store import GGUF_LAYERS, Store, is_weights
 
 CONFIG_TYPE = "application/vnd.docker.container.image.v1+json"
 
 
 def create(
-    store: Store, name: Name, given: Modelfile, folder: Path, progress: Callable[[int], object] = lambda _: None
+    store: Store,
+    name: Name,
+    given: Modelfile,
+    folder: Path,
+    progress: Callable[[int], object] = lambda _: None,
+    weights: Path | None = None,
 ) -> Manifest:
     """Make the model `name` of a Modelfile that lies in `folder`, and return its manifest.
 
-    Layers of the base that the Modelfile does not replace stay. Raises NotFound, UnsupportedModel, StoreError.
+    `weights` is the GGUF file that FROM was converted to, where it names something else. Layers of the base that the
+    Modelfile does not replace stay. Raises NotFound, UnsupportedModel, StoreError.
     """
     if given.adapters:
         raise UnsupportedModel("ADAPTER is not supported yet")
-    layers = {layer.media_type: layer for layer in _base(store, given.base, folder, progress)}
+    layers = {layer.media_type: layer for layer in _base(store, given.base, folder, progress, weights)}
     for kind, text in _texts(given):
         layers[OLLAMA_LAYER + kind] = _layer(store, kind, text)
     config = json.dumps({"model_format": "gguf", "model_family": "llama"}).encode()
@@ -36,16 +42,32 @@ def create(
     return store.list_model(name, manifest).manifest
 
 
-def _base(store: Store, base: str, folder: Path, progress: Callable[[int], object]) -> list[Layer]:
+def weights_of(store: Store, base: str, folder: Path) -> Path:
+    """Return what FROM names: a GGUF file or a folder. Raises NotFound, StoreError."""
+    path = folder / Path(base).expanduser()
+    if base == BUNDLED or path.exists():
+        return find(base if base == BUNDLED else str(path)).weights
+    return find(base, str(store.folder)).weights
+
+
+def _base(
+    store: Store, base: str, folder: Path, progress: Callable[[int], object], converted: Path | None
+) -> list[Layer]:
     """Return the layers that FROM stands for: those of a stored model, or one of a GGUF file."""
     path = folder / Path(base).expanduser()
-    if base != BUNDLED and not path.exists():
+    is_stored = base != BUNDLED and not path.exists()
+    if is_stored and converted is None:
         return _stored(store, base)
-    weights = find(base if base == BUNDLED else str(path)).weights
+    beside = [layer for layer in _stored(store, base) if not is_weights(layer)] if is_stored else []
+    weights = converted or find(base if base == BUNDLED else str(path)).weights
     if weights.is_dir():
-        raise UnsupportedModel(f"{base} holds safetensors, which cannot be made into a stored model yet")
+        raise UnsupportedModel(f"{base} is a folder, and a stored model is one GGUF file")
+    return [_weights_layer(store, weights, progress), *beside]
+
+
+def _weights_layer(store: Store, weights: Path, progress: Callable[[int], object]) -> Layer:
     digest = store.blobs.add_file(weights, progress)
-    return [Layer(f"{OLLAMA_LAYER}model", digest, weights.stat().st_size)]
+    return Layer(f"{OLLAMA_LAYER}model", digest, weights.stat().st_size)
 
 
 def _stored(store: Store, base: str) -> list[Layer]:

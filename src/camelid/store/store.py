@@ -32,6 +32,11 @@ REFUSED_LAYERS = {
 PARTIAL_AGE_S = 3600.0  # a download that nobody has gone on with for so long may be pruned
 
 
+def is_weights(layer: Layer) -> bool:
+    """Whether a layer holds weights, or lies beside them in a model of several files."""
+    return layer.media_type in (*GGUF_LAYERS, *SAFETENSORS_LAYERS) or layer.path is not None
+
+
 @dataclass(frozen=True)
 class Entry:
     """A model that is there."""
