@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -51,6 +52,10 @@ class Handler(BaseHTTPRequestHandler):
         elif kind == "manifests":
             repository, tag = self.path[4:].split("/manifests/")
             self.content(self.served.manifests.get(f"{repository}:{tag}"))
+        elif kind == "tags":
+            repository = self.path[4:].split("/tags/")[0]
+            tags = [key.split(":")[1] for key in self.served.manifests if key.startswith(f"{repository}:")]
+            self.answer(200 if tags else 404, json.dumps({"name": repository, "tags": tags}).encode())
         elif kind == "blobs":
             content = self.served.blobs.get(self.path.rsplit("/", 1)[1])
             if fault is None or content is None or not fault(self, content):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,7 +17,8 @@ from camelid.errors import InvalidRequest
 if TYPE_CHECKING:
     from camelid.store.blobs import Digest
     from camelid.store.manifests import Layer, Manifest
-    from camelid.store.store import Store
+    from camelid.store.names import Name
+    from camelid.store.store import Entry, Store
     from camelid.store.transfer import Watcher
 
 
@@ -37,7 +40,6 @@ def command(name: str, as_json: bool, url: str | None, models: str | None) -> No
 def fetch(store: Store, name: str, *, as_json: bool = False, url: str | None = None) -> None:
     """Fetch a model into a store, showing how far it is."""
     from camelid.store.names import META, parse_name
-    from camelid.store.transfer import pull
 
     wanted = parse_name(name)
     shown = JsonLines() if as_json else Bars()
@@ -47,8 +49,27 @@ def fetch(store: Store, name: str, *, as_json: bool = False, url: str | None = N
 
             entry = pull_meta(store, wanted, _given(url), shown.watcher(), lambda *found: shown.announce(store, *found))
         else:
-            entry = pull(store, wanted, shown.watcher(), lambda *found: shown.announce(store, *found))
+            entry = _pull(store, wanted, shown)
     shown.end(str(entry.name))
+
+
+def _pull(store: Store, wanted: Name, shown: JsonLines | Bars) -> Entry:
+    """Fetch a model, after it was said what it takes."""
+    from camelid.cli.estimates import offer, tell
+    from camelid.settings import ModelSettings, group, read_settings
+    from camelid.store.transfer import origin_of, pull
+
+    origin, settings = origin_of(wanted), group(ModelSettings, read_settings())
+
+    def confirm(manifest: Manifest, need_bytes: int) -> None:
+        shown.announce(store, manifest, need_bytes)
+        if isinstance(shown, Bars) and need_bytes:
+            with shown.paused():
+                found = tell(origin, manifest, settings)
+                if found is not None and not found.fits:
+                    offer(wanted, settings)
+
+    return pull(store, wanted, shown.watcher(), confirm, origin)
 
 
 def _given(url: str | None) -> str:
@@ -129,6 +150,16 @@ class Bars:
         """Close the bars."""
         if self._progress is not None:
             self._progress.stop()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Keep the bars off the screen while something is said or asked."""
+        if self._progress is None:
+            yield
+            return
+        self._progress.stop()
+        yield
+        self._progress.start()
 
     def watcher(self) -> Watcher:
         """Return who is told."""

@@ -13,9 +13,21 @@ from camelid.cli.store import models_folder, models_option
 @click.command("show")
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--variants", "of_registry", is_flag=True, help="Show what its registry has of it, and what would fit.")
 @models_option
-def command(name: str, as_json: bool, models: str | None) -> None:
-    """Show what a model is: a name of the store, `cria`, or a file."""
+def command(name: str, as_json: bool, of_registry: bool, models: str | None) -> None:
+    """Show what a model is: a name of the store, `cria`, or a file.
+
+    With --variants, a table of all there is of it where it comes from: parameters, type, longest context, size, and
+    the memory that it needs here at the context that it would be loaded with.
+    """
+    if of_registry:
+        from camelid.cli.estimates import show_variants
+        from camelid.settings import ModelSettings, group, read_settings
+        from camelid.store.names import parse_name
+
+        show_variants(parse_name(name), group(ModelSettings, read_settings({"models": models})), as_json=as_json)
+        return
     found = _sections(name, models_folder(models))
     if as_json:
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))

@@ -19,7 +19,7 @@ from camelid.errors import DamagedBlob, NotFound, RegistryError
 from .blobs import Digest, digest_of, parse_digest
 from .download import Piece
 from .http import Http
-from .hub_files import SAFETENSORS, Chosen, HubFile, choose, license_of
+from .hub_files import SAFETENSORS, Chosen, HubFile, choose, license_of, variants_of
 from .manifests import DOCKER_LAYER, OCI_MANIFEST, OLLAMA_LAYER, Layer, Manifest, write_manifest
 from .names import Name
 
@@ -62,6 +62,21 @@ class HuggingFace:
         if found is not None:
             layers.append(self._layer(found, f"{OLLAMA_LAYER}license", None))
         return write_manifest(OCI_MANIFEST, self._config(info, chosen), tuple(layers))
+
+    def variants(self) -> list[Chosen]:
+        """Return all models that the repository holds. Raises NotFound, RegistryError."""
+        return list(variants_of(_files_of(self._info())).values())
+
+    def head(self, chosen: Chosen, most_bytes: int) -> bytes:
+        """Return the first bytes of a model's weights, or its config.json, if it has one. Raises RegistryError."""
+        configs = [file for file in chosen.companions if file.path == "config.json"]
+        file = chosen.weights[0] if chosen.is_gguf else next(iter(configs), None)
+        if file is None:
+            return b""
+        headers = {**self._authorization(), "Range": f"bytes=0-{most_bytes - 1}", "Accept-Encoding": "identity"}
+        with self._http.open("GET", self._url(file), headers) as (response, _):
+            self._check(response.status, file.path)
+            return response.read(most_bytes, decode_content=False)
 
     @contextmanager
     def piece(self, layer: Layer, start: int, end: int) -> Iterator[Piece]:

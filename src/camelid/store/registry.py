@@ -20,10 +20,11 @@ from .blobs import Digest
 from .download import Piece
 from .http import Answer, Http, is_loopback
 from .manifests import DOCKER_MANIFEST, MAX_MANIFEST_BYTES, OCI_MANIFEST, Layer, Manifest, parse_manifest
-from .names import DOCKER, Name
+from .names import DOCKER, PART, Name
 
 MAX_TOKEN_BYTES = 64 << 10
 MAX_ERROR_BYTES = 64 << 10
+MAX_TAGS = 200
 REAL_HOSTS = {DOCKER: "registry-1.docker.io"}
 REALMS = {
     "registry-1.docker.io": "auth.docker.io"
@@ -50,6 +51,18 @@ class Registry:
             raise NotFound(f"{self._host} has no model {self.name}", hint="check the name and the tag")
         self._check(answer, "fetching the manifest")
         return parse_manifest(answer.body, str(self.name))
+
+    def tags(self) -> list[str]:
+        """Return the repository's tags, the first MAX_TAGS. Raises NotFound, RegistryError."""
+        answer = self._read("GET", f"{self._base}/tags/list?n={MAX_TAGS}", {}, most_bytes=MAX_MANIFEST_BYTES)
+        if answer.status == 404:
+            raise NotFound(f"{self._host} has no model {self.name.repository}", hint="check the name")
+        self._check(answer, "listing the tags")
+        try:
+            given = json.loads(answer.body).get("tags") or []
+        except (ValueError, AttributeError, RecursionError) as error:
+            raise RegistryError(f"{self._host} lists no tags: {error}") from error
+        return [tag for tag in given if isinstance(tag, str) and PART.fullmatch(tag)][:MAX_TAGS]
 
     @contextmanager
     def piece(self, layer: Layer, start: int, end: int) -> Iterator[Piece]:
