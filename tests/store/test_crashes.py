@@ -18,7 +18,7 @@ from tests.store.crashes import RecordingDisk, contents_of, crash_states
 
 
 def test_no_crash_leaves_a_listed_model_that_is_not_whole(tmp_path: Path) -> None:
-    assert sum(crashes.run(200, 3, tmp_path).values()) == 200
+    assert sum(crashes.run(120, 3, tmp_path).values()) == 120
 
 
 @pytest.mark.parametrize("forgotten", ["sync", "sync_folder"])
