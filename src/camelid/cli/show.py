@@ -28,13 +28,23 @@ Section = tuple[str, Sequence[tuple[str, ...]]]
 @click.option("--system", "wanted", flag_value="system", help="Print its system prompt.")
 @click.option("--license", "wanted", flag_value="license", help="Print its licences.")
 @click.option("--json", "as_json", is_flag=True, help="Print all of it as one JSON object.")
+@click.option("--variants", "of_registry", is_flag=True, help="Show what its registry has of it, and what would fit.")
 @models_option
-def command(name: str, wanted: str | None, as_json: bool, models: str | None) -> None:
-    """Show what a model is: a name of the store, `cria`, or a file."""
+def command(name: str, wanted: str | None, as_json: bool, of_registry: bool, models: str | None) -> None:
+    """Show what a model is: a name of the store, `cria`, or a file.
+
+    With --variants, a table of all there is of it where it comes from: parameters, type, longest context, size, and
+    the memory that it needs here at the context that it would be loaded with.
+    """
+    from camelid.cli.estimates import show_variants
     from camelid.runtime import overview
     from camelid.store.local import find
+    from camelid.store.names import parse_name
 
     settings = group(ModelSettings, read_settings({"models": models}))
+    if of_registry:
+        show_variants(parse_name(name), settings, as_json=as_json)
+        return
     shown = overview.overview(find(name, settings.models), uses_go_template=settings.go_template)
     if as_json:
         click.echo(json.dumps(overview.as_json(shown), indent=2, ensure_ascii=False))

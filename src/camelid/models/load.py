@@ -21,9 +21,13 @@ from .names import Naming, tensor_name
 from .spec import ModelSpec, Weight
 from .spec_gguf import ROPE_DIVISORS, read_gguf
 from .spec_hf import read_hugging_face
+from .spec_meta import is_meta, read_meta
 from .weights import Slot, all_slots
 
 MAX_LISTED = 5  # tensors named in an error; a wrong file can have hundreds
+
+
+_READERS = {Naming.GGUF: read_gguf, Naming.HUGGING_FACE: read_hugging_face, Naming.META: read_meta}
 
 
 class Model(Protocol):
@@ -38,21 +42,22 @@ class Model(Protocol):
 
 
 def read_spec(checkpoint: Checkpoint) -> ModelSpec:
-    """Return the spec of a GGUF file or of a Hugging Face folder.
+    """Return the spec of a GGUF file, of a Hugging Face folder or of Meta's.
 
     Raises ModelError where a number is missing, out of bounds or at odds with another, UnsupportedModel for an
     architecture or a feature that is not implemented.
     """
-    reader = read_gguf if naming_of(checkpoint) is Naming.GGUF else read_hugging_face
     try:
-        return reader(checkpoint)
+        return _READERS[naming_of(checkpoint)](checkpoint)
     except ModelError as error:
         raise type(error)(f"{checkpoint.path}: {error.message}", hint=error.hint) from error
 
 
 def naming_of(checkpoint: Checkpoint) -> Naming:
     """Return how the checkpoint names its tensors; GGUF is known by the key that all its files must have."""
-    return Naming.GGUF if "general.architecture" in checkpoint.metadata else Naming.HUGGING_FACE
+    if "general.architecture" in checkpoint.metadata:
+        return Naming.GGUF
+    return Naming.META if is_meta(checkpoint.metadata) else Naming.HUGGING_FACE
 
 
 def load_model(checkpoint: Checkpoint, backend: Backend) -> Model:
@@ -109,7 +114,7 @@ def _is_redundant(name: str) -> bool:
     with.
     """
     tables = ("rotary_emb.inv_freq", ".attn_rot_embd.weight", ".rope_freqs.weight")
-    return name in (ROPE_DIVISORS, tensor_name(Naming.HUGGING_FACE, Weight.HEAD)) or name.endswith(tables)
+    return name in (ROPE_DIVISORS, "rope.freqs", tensor_name(Naming.HUGGING_FACE, Weight.HEAD)) or name.endswith(tables)
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -88,7 +88,7 @@ def read_text_side(description: Description) -> TextSide:
     it to chat that raises the TemplateError.
     """
     with open_checkpoint(description.files.weights) as checkpoint:
-        tokenizer = _tokenizer(checkpoint)
+        tokenizer = read_tokenizer(checkpoint)
         tokenizer.check_rows(description.spec.vocab_size)
         files = description.files
         sampling = with_parameters(recommended_sampling(checkpoint), files.parameters)
@@ -98,7 +98,8 @@ def read_text_side(description: Description) -> TextSide:
         )
 
 
-def _tokenizer(checkpoint: Checkpoint) -> Tokenizer:
+def read_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
+    """Return the tokenizer that belongs to a checkpoint. Raises BadVocabulary, UnsupportedModel."""
     from camelid.text import from_gguf, from_meta, from_tokenizer_json
 
     if naming_of(checkpoint) is Naming.GGUF:

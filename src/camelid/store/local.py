@@ -10,18 +10,21 @@ from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
-from camelid.errors import InvalidRequest, NotFound
+from camelid.errors import InvalidRequest, MissingModel, NotFound
 
+from .discovery import find_found
 from .names import parse_name
 from .places import find_entry
 
 BUNDLED = "cria"
-GIVE = f"give `{BUNDLED}` (the bundled model), a model of the store, a GGUF file, or a folder with safetensors"
+GIVE = (
+    f"give `{BUNDLED}` (the bundled model), a model of the store, a GGUF file, or a folder of safetensors or of Meta's"
+)
 
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """Where a model lies. `weights` is a GGUF file or a folder with safetensors; `name` is what callers call it."""
+    """Where a model lies. `weights` is a GGUF file or a folder of weights; `name` is what callers call it."""
 
     name: str
     weights: Path
@@ -72,7 +75,13 @@ def _stored(name: str, models: str | None) -> ModelFiles:
         wanted = parse_name(name)
     except InvalidRequest as error:
         raise NotFound(f"there is no model or file called {name!r}", hint=GIVE) from error
-    entry = find_entry(wanted, models)
+    try:
+        entry = find_entry(wanted, models)
+    except MissingModel:
+        found = find_found(wanted)  # another program's: run where it lies
+        if found is None:
+            raise
+        return ModelFiles(found.name, found.weights)
     store = entry.store
     weights = store.weights(entry)
     return ModelFiles(
@@ -97,7 +106,7 @@ def _bundled() -> ModelFiles:
 
 def _weights_in(folder: Path) -> Path:
     """Return what to open in a folder: the folder for safetensors, the file where it holds one GGUF file."""
-    if any(folder.glob("*.safetensors")):
+    if any(folder.glob("*.safetensors")) or any(folder.glob("consolidated.*.pth")):
         return folder
     files = sorted(folder.glob("*.gguf"))
     if len(files) == 1:

@@ -14,22 +14,28 @@ from .manifests import DOCKER_MANIFEST, OLLAMA_LAYER, Layer, Manifest, write_man
 from .modelfile import Modelfile
 from .names import Name, parse_name
 from .places import find_entry
-from .store import GGUF_LAYERS, Store
+from .store import GGUF_LAYERS, Store, is_weights
 
 CONFIG_TYPE = "application/vnd.docker.container.image.v1+json"
 
 
 def create(
-    store: Store, name: Name, given: Modelfile, folder: Path, progress: Callable[[int], object] = lambda _: None
+    store: Store,
+    name: Name,
+    given: Modelfile,
+    folder: Path,
+    progress: Callable[[int], object] = lambda _: None,
+    weights: Path | None = None,
 ) -> Manifest:
     """Make the model `name` of a Modelfile that lies in `folder`, and return its manifest.
 
+    `weights` is the GGUF file that FROM was converted to, where it names something else.
     What the base has and the Modelfile does not replace stays: single parameters too, and licences are added to. An
     adapter replaces the base's; whether it fits the weights is found when they are loaded.
     Raises NotFound, UnsupportedModel, StoreError.
     """
     adapters = [_adapter(store, folder / Path(path).expanduser()) for path in given.adapters]
-    base = _base(store, given.base, folder, progress)
+    base = _base(store, given.base, folder, progress, weights)
     inherited = _read_base(store, base)
     new = adapters + [_layer(store, kind, text) for kind, text in _texts(given, inherited)]
     kinds = {layer.media_type for layer in new if layer.media_type != OLLAMA_LAYER + "license"}
@@ -43,20 +49,35 @@ def create(
     content = json.dumps(config).encode()
     image = Layer(CONFIG_TYPE, store.blobs.add(content), len(content))
     manifest = write_manifest(DOCKER_MANIFEST, image, tuple(layers.values()))
-    store.manifests.write(name, manifest)
-    return manifest
+    return store.list_model(name, manifest).manifest
 
 
-def _base(store: Store, base: str, folder: Path, progress: Callable[[int], object]) -> list[Layer]:
+def weights_of(store: Store, base: str, folder: Path) -> Path:
+    """Return what FROM names: a GGUF file or a folder. Raises NotFound, StoreError."""
+    path = folder / Path(base).expanduser()
+    if base == BUNDLED or path.exists():
+        return find(base if base == BUNDLED else str(path)).weights
+    return find(base, str(store.folder)).weights
+
+
+def _base(
+    store: Store, base: str, folder: Path, progress: Callable[[int], object], converted: Path | None
+) -> list[Layer]:
     """Return the layers that FROM stands for: those of a stored model, or one of a GGUF file."""
     path = folder / Path(base).expanduser()
-    if base != BUNDLED and not path.exists():
+    is_stored = base != BUNDLED and not path.exists()
+    if is_stored and converted is None:
         return _stored(store, base)
-    weights = find(base if base == BUNDLED else str(path)).weights
+    beside = [layer for layer in _stored(store, base) if not is_weights(layer)] if is_stored else []
+    weights = converted or find(base if base == BUNDLED else str(path)).weights
     if weights.is_dir():
-        raise UnsupportedModel(f"{base} holds safetensors, which cannot be made into a stored model yet")
+        raise UnsupportedModel(f"{base} is a folder, and a stored model is one GGUF file")
+    return [_weights_layer(store, weights, progress), *beside]
+
+
+def _weights_layer(store: Store, weights: Path, progress: Callable[[int], object]) -> Layer:
     digest = store.blobs.add_file(weights, progress)
-    return [Layer(f"{OLLAMA_LAYER}model", digest, weights.stat().st_size)]
+    return Layer(f"{OLLAMA_LAYER}model", digest, weights.stat().st_size)
 
 
 def _stored(store: Store, base: str) -> list[Layer]:

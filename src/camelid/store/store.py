@@ -9,6 +9,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from camelid.errors import DamagedBlob, FormatError, NotFound, StoreError, Unsup
 from camelid.formats.json_file import load_json
 
 from .blobs import Blobs, Digest, hash_file
+from .files import DISK, Disk
 from .locks import locked
 from .manifests import DOCKER_LAYER, OLLAMA_LAYER, Layer, Manifest, Manifests
 from .names import Name
@@ -28,6 +30,11 @@ REFUSED_LAYERS = {
 }
 MAX_TEXT_BYTES = 4 << 20  # of a template, a system prompt, a licence; the longest licence in use has 20,000
 PARTIAL_AGE_S = 3600.0  # a download that nobody has gone on with for so long may be pruned
+
+
+def is_weights(layer: Layer) -> bool:
+    """Whether a layer holds weights, or lies beside them in a model of several files."""
+    return layer.media_type in (*GGUF_LAYERS, *SAFETENSORS_LAYERS) or layer.path is not None
 
 
 @dataclass(frozen=True)
@@ -51,11 +58,12 @@ class Leftover:
 class Store:
     """One folder of models. One that is not `is_own` is another program's: it is read, never written."""
 
-    def __init__(self, folder: Path, is_own: bool = True) -> None:
+    def __init__(self, folder: Path, is_own: bool = True, disk: Disk = DISK) -> None:
         self.folder = folder
         self.is_own = is_own
-        self.blobs = Blobs(folder / "blobs")
-        self.manifests = Manifests(folder / "manifests")
+        self.disk = disk
+        self.blobs = Blobs(folder / "blobs", disk)
+        self.manifests = Manifests(folder / "manifests", disk)
 
     def entries(self) -> Iterator[Entry]:
         """Yield the models that are there, whole; a damaged manifest is passed over."""
@@ -73,9 +81,24 @@ class Store:
         manifest = self.manifests.read(found)
         return Entry(found, manifest, self.manifests.path(found).stat().st_mtime, self)
 
-    def lock(self, digest: Digest, on_wait: Callable[[], object] = lambda: None) -> object:
-        """Return a context in which this process alone fetches or deletes a blob."""
+    def lock(self, digest: Digest, on_wait: Callable[[], object] = lambda: None) -> AbstractContextManager[None]:
+        """Return a context in which this process alone fetches a blob."""
         return locked(self.folder / "locks" / digest.file_name, on_wait)
+
+    def changing(self) -> AbstractContextManager[None]:
+        """Return a context in which this process alone decides which blobs are needed."""
+        return locked(self.folder / "locks" / "manifests")
+
+    def list_model(self, name: Name, manifest: Manifest) -> Entry:
+        """Write a manifest, which makes the model be there. Raises StoreError when one of its blobs is not."""
+        with self.changing():
+            lost = [layer.digest for layer in manifest.blobs if not self.blobs.has(layer.digest)]
+            if lost:
+                raise StoreError(f"{lost[0]} was deleted while the model was made", hint="do it again")
+            self.disk.sync_folder(self.blobs.folder)  # names given by a process that was killed before it synced
+            found = self.manifests.find(name) or name
+            self.manifests.write(found, manifest)
+        return self.entry(found)
 
     def weights(self, entry: Entry) -> Path:
         """Return what to open: a GGUF file, or a folder with safetensors. Raises StoreError, UnsupportedModel."""
@@ -89,6 +112,8 @@ class Store:
         ggufs = [layer for layer in layers if layer.media_type in GGUF_LAYERS]
         if len(ggufs) == 1 and ggufs[0].path is None:
             return self.blobs.path(ggufs[0].digest)
+        if len(ggufs) > 1 and all(layer.path for layer in ggufs):  # shards: their first file stands for all
+            return self._folder_of(entry) / min(layer.path or "" for layer in ggufs)
         if any(layer.media_type in SAFETENSORS_LAYERS or layer.path for layer in layers):
             return self._folder_of(entry)
         raise UnsupportedModel(f"{entry.name} has {len(ggufs)} GGUF files where one is expected")
@@ -149,17 +174,18 @@ class Store:
     def copy(self, source: Name, target: Name) -> None:
         """Give a model a second name. Raises NotFound."""
         self._check_own()
-        self.manifests.write(target, self.entry(source).manifest)
+        self.list_model(target, self.entry(source).manifest)
 
     def remove(self, name: Name) -> list[Path]:
         """Forget a model and delete what no other one needs. Return what was deleted. Raises NotFound."""
         self._check_own()
-        entry = self.entry(name)
-        self.manifests.remove(entry.name)
-        needed = self._needed()
-        paths = [self.blobs.path(layer.digest) for layer in entry.manifest.blobs if layer.digest not in needed]
-        for path in paths:
-            path.unlink(missing_ok=True)
+        with self.changing():
+            entry = self.entry(name)
+            kept = self._needed(but=entry.name)  # first: it raises when a manifest cannot be read
+            self.manifests.remove(entry.name)
+            paths = [self.blobs.path(layer.digest) for layer in entry.manifest.blobs if layer.digest not in kept]
+            for path in paths:
+                self.disk.unlink(path)
         return paths
 
     def verify(self, entry: Entry, progress: Callable[[int], object] = lambda _: None) -> None:
@@ -180,11 +206,22 @@ class Store:
         needed, old_s = self._needed(), time.time() - PARTIAL_AGE_S
         unused = [self.blobs.path(digest) for digest in self.blobs if digest not in needed]
         partial = [path for path in self.blobs.folder.glob("sha256-*-partial*") if path.stat().st_mtime < old_s]
-        return [Leftover(path, path.stat().st_size) for path in (*unused, *partial)]
+        partial += [path for path in self.manifests.folder.glob("*/*/*/.*.part") if path.stat().st_mtime < old_s]
+        return [Leftover(path, path.stat().st_size) for path in (*unused, *sorted(partial, reverse=True))]
 
-    def _needed(self) -> set[Digest]:
-        """Return the blobs of all manifests. Raises DamagedManifest: what cannot be read may need anything."""
-        return {layer.digest for name in self.manifests for layer in self.manifests.read(name).blobs}
+    def prune(self) -> list[Leftover]:
+        """Delete the files that no model needs, and return what they were."""
+        with self.changing():
+            found = self.leftovers()
+            for leftover in found:  # a list of chunks goes before the chunks that it speaks of
+                self.disk.unlink(leftover.path)
+                self.disk.sync_folder(leftover.path.parent)
+        return found
+
+    def _needed(self, but: Name | None = None) -> set[Digest]:
+        """Return the blobs of all manifests but one. Raises DamagedManifest: what cannot be read may need anything."""
+        names = [name for name in self.manifests if name != but]
+        return {layer.digest for name in names for layer in self.manifests.read(name).blobs}
 
     def _check_own(self) -> None:
         if not self.is_own:
@@ -201,8 +238,8 @@ class Store:
     def _link(self, path: Path, layer: Layer) -> None:
         if path.is_symlink() or path.exists():
             return
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self.disk.make_folders(path.parent)
         part = path.with_name(f".{path.name}.{os.getpid()}")
-        part.unlink(missing_ok=True)
-        part.symlink_to(self.blobs.path(layer.digest).resolve())
-        part.replace(path)
+        self.disk.unlink(part)
+        self.disk.symlink(self.blobs.path(layer.digest).resolve(), part)
+        self.disk.rename(part, path)
