@@ -1,15 +1,93 @@
-"""`camelid bench`: making synthetic models of published shapes. The measurements join it as they are written."""
+"""`camelid bench`: synthetic models, what the machine can do, what Camelid makes of it, and what others do.
+
+The workloads' flags are the fields of their sizes, so each verb has its own and none is spelled out here.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from camelid.cli.options import setting_options
+from camelid.errors import InvalidSetting
+from camelid.settings import ModelSettings, group, read_settings
 
-@click.group("bench")
+if TYPE_CHECKING:
+    from camelid.bench.result import Result
+    from camelid.bench.workload import Workload
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+VERBS = {
+    "synth": "Write a model with random weights.",
+    "roofline": "What this machine can do: memory and arithmetic.",
+    "peers": "The same work against other engines, in turns.",
+    "http": "What the server adds to an engine's own times.",
+}
+
+
+class Benchmarks(click.Group):
+    """The verbs of this file, then the workloads, each imported when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return all names."""
+        from camelid.bench.workloads import WORKLOADS
+
+        return [*VERBS, *WORKLOADS]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a verb of this file, or make the command of a workload."""
+        from camelid.bench.workloads import WORKLOADS, find_workload
+
+        if cmd_name in WORKLOADS:
+            return _workload_command(find_workload(cmd_name), WORKLOADS[cmd_name])
+        return super().get_command(ctx, cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list from the tables, without importing any workload."""
+        from camelid.bench.workloads import WORKLOADS
+
+        with formatter.section("Commands"):
+            formatter.write_dl([*VERBS.items(), *WORKLOADS.items()])
+
+
+@click.group("bench", cls=Benchmarks)
 def command() -> None:
-    """Make synthetic models and measure."""
+    """Make synthetic models and measure.
+
+    W1 to W10 are workloads. Every table says what it was taken on, and how to take it again.
+    """
+
+
+def output_options(command: _Command) -> _Command:
+    """Add the flags that every measurement has."""
+    for option in (
+        click.option("--plot", type=click.Path(path_type=Path), help="Draw the result into this file, as SVG."),
+        click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the result; - is output."),
+        click.option("--runs", type=click.IntRange(1, 1000), default=5, show_default=True, help="Rounds of all cases."),
+    ):
+        command = option(command)
+    return command
+
+
+def show(result: Result, json_file: Path | None, plot: Path | None) -> None:
+    """Print a result's table, and write it where it was wanted."""
+    from camelid.bench.plot import svg_plot
+    from camelid.bench.result import to_json
+    from camelid.bench.table import text_table
+
+    if plot is not None:
+        plot.write_text(svg_plot(result), encoding="utf-8")
+    if str(json_file) == "-":
+        click.echo(to_json(result), nl=False)
+        return
+    if json_file is not None:
+        json_file.write_text(to_json(result), encoding="utf-8")
+    click.echo(text_table(result), nl=False)
 
 
 @command.command("synth")
@@ -28,3 +106,73 @@ def synth(shape: str, quant: str, out: Path, vocabulary: Path | None, layers: in
 
     write_synthetic(out, shape, quant, seed=seed, num_layers=layers, vocabulary=vocabulary)
     click.echo(f"{out}: {out.stat().st_size / 1e9:.3f} GB", err=True)
+
+
+@command.command("roofline")
+@click.option("--seconds", type=click.FloatRange(0.01, 60), default=0.3, show_default=True, help="Of each probe.")
+@click.option("--threads", metavar="N", help="Compute threads, as the setting has them.")
+@output_options
+def roofline(seconds: float, threads: str | None, runs: int, json_file: Path | None, plot: Path | None) -> None:
+    """Measure reading with 1 to N threads, and arithmetic for each instruction set."""
+    from camelid.bench.roofline import measure_roofline
+
+    settings = group(ModelSettings, read_settings({"threads": threads}))
+    show(measure_roofline(settings, runs, seconds), json_file, plot)
+
+
+def _workload_command(workload: Workload, text: str) -> click.Command:
+    fields = dataclasses.fields(workload.sizes["small"]) if workload.sizes["small"] is not None else ()
+
+    @click.argument("model")
+    @click.option(
+        "--size",
+        type=click.Choice([*workload.sizes]),
+        default="small",
+        show_default=True,
+        help="Lengths to start from.",
+    )
+    @output_options
+    @setting_options(ModelSettings)
+    def run(model: str, size: str, runs: int, json_file: Path | None, plot: Path | None, **flags: Any) -> None:
+        from camelid.bench.workload import run_workload
+
+        given = {field.name: flags.pop(f"size_{field.name}") for field in fields}
+        sizes = _sizes(workload.sizes[size], given)
+        show(run_workload(workload, model, _settings(flags), sizes, runs), json_file, plot)
+
+    for field in reversed(fields):
+        default = " / ".join(_spelled(getattr(sizes, field.name)) for sizes in workload.sizes.values())
+        flag = "--" + field.name.replace("_", "-")
+        option = click.option(flag, f"size_{field.name}", metavar="N", help=f"Default: {default}.")
+        run = option(run)
+    return click.command(workload.name, help=text)(run)
+
+
+def _settings(flags: dict[str, Any]) -> ModelSettings:
+    """Return the settings; prompt lookup is off unless it is asked for: random networks repeat themselves."""
+    if flags.get("max_guessed") is None:
+        flags["max_guessed"] = "0"
+    return group(ModelSettings, read_settings(flags))
+
+
+def _sizes(sizes: Any, given: dict[str, str | None]) -> Any:
+    """Return sizes with what was given in place of theirs. Raises InvalidSetting."""
+    changed = {name: _parse(name, text, getattr(sizes, name)) for name, text in given.items() if text is not None}
+    return dataclasses.replace(sizes, **changed) if changed else sizes
+
+
+def _parse(name: str, text: str, example: Any) -> Any:
+    """Parse a number, or several with commas between them, of the kind that `example` is."""
+    several = isinstance(example, tuple)
+    kind = type(example[0]) if several else type(example)
+    try:
+        values = tuple(kind(part) for part in (text.split(",") if several else [text]))
+        if any(value < 0 for value in values):
+            raise ValueError("must not be negative")
+    except ValueError as error:
+        raise InvalidSetting(f"{name} is {text!r}: {error}", hint=f"for instance {_spelled(example)}") from error
+    return values if several else values[0]
+
+
+def _spelled(value: Any) -> str:
+    return ",".join(f"{one:g}" for one in value) if isinstance(value, tuple) else f"{value:g}"
