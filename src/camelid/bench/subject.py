@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from camelid.backends.auto import choose_backend
 from camelid.backends.base import CacheType
 from camelid.engine.request import GenerateRequest
-from camelid.errors import ContextOverflow
+from camelid.errors import InvalidRequest
 from camelid.formats import open_checkpoint
 from camelid.models.memory import memory_need
 from camelid.runtime.model import LoadedModel
@@ -84,7 +84,7 @@ class Subject:
         sampling: Sampling = GREEDY,
         see: Callable[[float], None] = lambda at_s: None,
     ) -> Timeline:
-        """Let the model continue `prompt` by exactly `num_tokens` tokens a choice. Raises ContextOverflow.
+        """Let the model continue `prompt` by exactly `num_tokens` tokens a choice.
 
         see: is told of each token when it comes.
         """
@@ -119,7 +119,7 @@ class Subject:
 
 @asynccontextmanager
 async def opened(name: str, settings: ModelSettings, needs: Needs) -> AsyncIterator[Subject]:
-    """Load a model with room for a workload. Raises what loading raises, ContextOverflow for a model too short."""
+    """Load a model with room for a workload. Raises what loading raises, InvalidRequest for a model too short."""
     settings = replace(
         settings,
         max_sequences=max(needs.streams, settings.max_sequences),
@@ -130,7 +130,7 @@ async def opened(name: str, settings: ModelSettings, needs: Needs) -> AsyncItera
     try:
         model = await runtime.load(name)
         if model.context_length < needs.context:
-            raise ContextOverflow(
+            raise InvalidRequest(
                 f"this workload needs a context of {needs.context} tokens, the model has {model.context_length}",
                 hint="make its lengths smaller, or give --context-length",
             )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from .machine import describe
 from .result import Measure, Result
 
+SPARSE = 0.5  # of the cells filled: with fewer, a table is mostly dashes
+
 
 def text_table(result: Result) -> str:
     """Return a result for people at a terminal: title, table, circumstances, notes."""
@@ -41,12 +43,26 @@ def circumstances(result: Result) -> list[str]:
 
 
 def table_cells(result: Result) -> list[list[str]]:
-    """Return the table's cells, its head first. A measure with a roof has a second column: the fraction reached."""
+    """Return the table's cells, its head first. A measure with a roof has a second column: the fraction reached.
+
+    Rows that have little in common get a line for each of their quantities instead.
+    """
     labels, columns = _label_names(result), _columns(result)
+    if sum(len(row.measures) for row in result.rows) < SPARSE * len(result.rows) * len(columns):
+        return _long_cells(result, labels)
     head = [*labels]
     for column, unit, has_roof in columns:
         head += [f"{column}, {unit}", "of the roof"] if has_roof else [f"{column}, {unit}"]
     return [head, *([*_labels(result, i, labels), *_measures(result, i, columns)] for i in range(len(result.rows)))]
+
+
+def _long_cells(result: Result, labels: list[str]) -> list[list[str]]:
+    lines = [
+        [*_labels(result, index, labels), column, _spread(measure), measure.unit]
+        for index, row in enumerate(result.rows)
+        for column, measure in row.measures.items()
+    ]
+    return [[*labels, "quantity", "median", "unit"], *lines]
 
 
 def _label_names(result: Result) -> list[str]:

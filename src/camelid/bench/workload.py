@@ -122,8 +122,8 @@ def _said_of_rounds(subject: Subject, runs: int) -> tuple[str, ...]:
         f"{said}; roofs probed before each round: {roofs.read_bytes / 1e9:.1f} GB/s read, "
         f"{roofs.int8_macs / 1e9:.0f} GMAC/s int8, {roofs.fp32_macs / 1e9:.0f} GMAC/s fp32 "
         f"({roofs.isa}, {roofs.threads} threads)",
-        f"A token reads {work.weight_bytes / 1e9:.3f} GB of weights; a prompt's token makes "
-        f"{(work.int8_macs + work.fp32_macs) / 1e9:.3f} G multiply-adds, and {work.head_macs / 1e9:.3f} G for its logits",
+        f"A token reads {work.weight_bytes / 1e9:.3f} GB of weights and makes "
+        f"{(work.int8_macs + work.fp32_macs) / 1e9:.3f} G multiply-adds, {work.head_macs / 1e9:.3f} G for its logits",
     )
 
 

@@ -120,6 +120,68 @@ def roofline(seconds: float, threads: str | None, runs: int, json_file: Path | N
     show(measure_roofline(settings, runs, seconds), json_file, plot)
 
 
+@command.command("peers")
+@click.argument("model")
+@click.option("--with", "peers", metavar="NAMES", help="Which, separated by commas. Default: all that are known.")
+@click.option("--python", type=click.Path(exists=True), help="Interpreter that has the peers. Default: this one.")
+@click.option("--threads", metavar="N", help="Compute threads of every engine, as the setting has them.")
+@click.option("--prompt", type=click.IntRange(1), default=512, show_default=True, help="Tokens of the prompt job.")
+@click.option("--answer", type=click.IntRange(2), default=48, show_default=True, help="Tokens of the decode job.")
+@click.option("--streams", type=click.IntRange(2), default=16, show_default=True, help="Streams of the batch job.")
+@click.option("--folder", type=click.Path(path_type=Path), help="Where models converted for peers are kept.")
+@output_options
+def peers(
+    model: str,
+    peers: str | None,
+    python: str | None,
+    threads: str | None,
+    prompt: int,
+    answer: int,
+    streams: int,
+    folder: Path | None,
+    runs: int,
+    json_file: Path | None,
+    plot: Path | None,
+) -> None:
+    """Let Camelid and other engines do the same work in turns:
+
+    llama.cpp, openvino and transformers from the packages that are installed, ctranslate2 on a model of the same shape.
+    """
+    from camelid.bench.peers.compare import PEERS, Kind, Plan, compare
+
+    plan = Plan(
+        model,
+        (Kind("prompt", 1, prompt, 1), Kind("answer", 1, 128, answer), Kind("answers", streams, 64, 24)),
+        runs,
+        ("camelid", *(name for name in peers.split(",") if name != "camelid")) if peers else tuple(PEERS),
+        python,
+        folder or Path.home() / ".cache" / "camelid" / "bench",
+    )
+    settings = group(ModelSettings, read_settings({"threads": threads}))
+    show(compare(plan, settings, lambda stage: click.echo(stage, err=True)), json_file, plot)
+
+
+@command.command("http")
+@click.option("--streams", type=click.IntRange(1, 4096), default=256, show_default=True, help="Streams at once.")
+@click.option("--rate", type=click.FloatRange(1, 1000), default=40.0, show_default=True, help="Their tokens a second.")
+@click.option("--tokens", type=click.IntRange(50), default=120, show_default=True, help="Tokens of each stream.")
+@click.option(
+    "--idle", type=click.IntRange(1), default=1000, show_default=True, help="Streams that get no more tokens."
+)
+@output_options
+def http(
+    streams: int, rate: float, tokens: int, idle: int, runs: int, json_file: Path | None, plot: Path | None
+) -> None:
+    """Measure what the server adds to an engine's own times, with a stub for the engine:
+
+    gaps between tokens of many streams, the time to the first token, and the memory of idle streams.
+    """
+    from camelid.bench.http.measure import Load, measure_http
+
+    load = Load(streams, rate, tokens, idle=idle)
+    show(measure_http(load, runs, lambda stage: click.echo(stage, err=True)), json_file, plot)
+
+
 def _workload_command(workload: Workload, text: str) -> click.Command:
     fields = dataclasses.fields(workload.sizes["small"]) if workload.sizes["small"] is not None else ()
 

@@ -50,7 +50,8 @@ def cases(subject: Subject, sizes: Sizes) -> Sequence[Case]:
 
 def gaps(seen: Sequence[Sequence[float]], asked_s: float, answered_s: float) -> Values:
     """Return the gaps between the streams' tokens, while a prompt was computed beside them and while none was."""
-    beside, alone = [], []
+    beside: list[float] = []
+    alone: list[float] = []
     for token_s in seen:
         for before, after in itertools.pairwise(token_s):
             (beside if after > asked_s and before < answered_s else alone).append(after - before)
