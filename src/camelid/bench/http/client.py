@@ -15,6 +15,8 @@ from camelid.errors import Unavailable
 
 MARK = b'{"content":'  # begins the delta of each token; the first chunk, which has none, begins with the role
 END = b"data: [DONE]"
+IN_FLIGHT = "camelid_num_requests_in_flight"  # of the metrics
+LOOK_S = 0.05
 
 
 @dataclass
@@ -99,3 +101,23 @@ def close(opened: Sequence[tuple[Stream, asyncio.Transport]]) -> None:
     """Close connections."""
     for _, transport in opened:
         transport.close()
+
+
+async def settled(host: str, port: int, limit_s: float = 60.0) -> None:
+    """Wait until the server answers no request any more. Raises Unavailable when it still does after `limit_s`."""
+    until = time.monotonic() + limit_s
+    while await _in_flight(host, port) > 0:
+        if time.monotonic() > until:
+            raise Unavailable(f"the server under measurement still answers {limit_s:g} s after all had left")
+        await asyncio.sleep(LOOK_S)
+
+
+async def _in_flight(host: str, port: int) -> float:
+    reader, writer = await asyncio.open_connection(host, port)
+    try:
+        writer.write(f"GET /metrics HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n".encode())
+        text = (await reader.read()).decode(errors="replace")
+    finally:
+        writer.close()
+    lines = (line.split() for line in text.splitlines() if line.startswith(IN_FLIGHT))
+    return next((float(words[1]) for words in lines if len(words) == 2), 0.0)

@@ -1,7 +1,7 @@
-"""`camelid bench http`: what the front adds, in three parts, each against a server that has just been started.
+"""`camelid bench http`: what the front adds, in three parts, against a server that is started anew for each round.
 
-Many streams at once: gaps between tokens, at the client and in the engine. One at a time: first tokens. Idle ones: the
-memory that each holds.
+Idle streams: the memory that each holds. One at a time: first tokens. Many streams at once: gaps between tokens, at the
+client and in the engine.
 """
 
 from __future__ import annotations
@@ -16,22 +16,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
 
 from camelid.bench import machine
 from camelid.bench.result import Result, Row, gather, percentile
 from camelid.runtime.loading import describe, read_text_side
 from camelid.settings import ModelSettings
 
-from .client import Stream, ask, close, read_all
+from .client import ask, close, read_all, settled
 from .served import MODEL, Served, Serving, allow_files, served
+from .stub_engine import IDLE_TOKENS
 
 SETTLING_TOKENS = 10  # of each stream: connections are still being made
 WARM_UP = 20  # requests
 OPENING_AT_ONCE = 64
-IDLE_TOKENS = 100  # asked for, and never given
-
-_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True)
@@ -51,8 +48,8 @@ def measure_http(load: Load, runs: int, say: Callable[[str], None] = lambda stag
     taken: dict[str, list[Mapping[str, float]]] = {"streams": [], "singles": [], "idle": []}
     for number in range(runs):
         say(f"round {number + 1} of {runs}")
-        for part, values in taken.items():
-            values.append(_PARTS[part](load, token_id))
+        for part, values in _round(load, token_id).items():
+            taken[part].append(values)
     labels = {
         "streams": f"{load.streams} streams, {load.rate:g} tokens/s each",
         "singles": "one at a time",
@@ -84,18 +81,23 @@ _UNITS = {
 }
 
 
-def _streams(load: Load, token_id: int) -> Mapping[str, float]:
-    """Measure the gaps between tokens while many streams run."""
-
-    def use(server: Served) -> tuple[list[Stream], float]:
-        busy_s, begin = processor_s(server.pid), time.perf_counter()
-        streams = asyncio.run(read_all(server.host, server.port, load.streams, load.tokens))
-        return streams, (processor_s(server.pid) - busy_s) / (time.perf_counter() - begin)
-
-    (streams, share), own = _against_server(load.rate, load.streams, token_id, use)
-    settled = (stream.token_s[SETTLING_TOKENS:] for stream in streams)
-    gaps = [after - before for token_s in settled for before, after in itertools.pairwise(token_s)]
-    return added(gaps, own["gaps_s"][SETTLING_TOKENS:]) | {"front's core": 100 * share}
+def _round(load: Load, token_id: int) -> dict[str, dict[str, float]]:
+    """Start a server, measure everything against it, and end it."""
+    front, others = cores()
+    most = max(load.streams, load.idle + WARM_UP)
+    with tempfile.TemporaryDirectory() as folder, _on_cores(others):
+        file = Path(folder) / "own.json"
+        with served(Serving(load.rate, token_id, most, str(file), front, others)) as server:
+            idle = asyncio.run(_idle(server, load))
+            firsts = asyncio.run(_singles(server, load))
+            gaps, share = _streams(server, load)
+        own: dict[str, list[float]] = json.loads(file.read_text())
+    engine_s = percentile(own["firsts_s"], 50)
+    return {
+        "streams": added(gaps, own["gaps_s"][SETTLING_TOKENS:]) | {"front's core": 100 * share},
+        "singles": {f"first token p{p}": (percentile(firsts, p) - engine_s) * 1e3 for p in (50, 99)},
+        "idle": {"memory of a stream": idle},
+    }
 
 
 def added(gaps_s: Sequence[float], own_s: Sequence[float]) -> dict[str, float]:
@@ -104,58 +106,38 @@ def added(gaps_s: Sequence[float], own_s: Sequence[float]) -> dict[str, float]:
     return {"gap p50": percentile(gaps_s, 50) * 1e3, "gap p99": seen, "engine's own p99": own, "added p99": seen - own}
 
 
-def _singles(load: Load, token_id: int) -> Mapping[str, float]:
-    """Measure the time to the first token, one request after the other, without the engine's own."""
-
-    async def ask_in_turn(server: Served) -> list[float]:
-        firsts = []
-        for _ in range(WARM_UP + load.singles):
-            stream, transport = await ask(server.host, server.port, 1)
-            await stream.ended.wait()
-            transport.close()
-            firsts.append(stream.token_s[0] - stream.asked_s)
-        return firsts[WARM_UP:]
-
-    firsts, own = _against_server(load.rate, 1, token_id, lambda server: asyncio.run(ask_in_turn(server)))
-    engine_s = percentile(own["firsts_s"], 50)
-    return {f"first token p{p}": (percentile(firsts, p) - engine_s) * 1e3 for p in (50, 99)}
-
-
-def _idle(load: Load, token_id: int) -> Mapping[str, float]:
-    """Measure the memory that open streams hold which get no more tokens."""
+async def _idle(server: Served, load: Load) -> float:
+    """Return the KiB that an open stream holds which gets no more tokens; leave when all are closed again."""
     count = min(load.idle, allow_files(load.idle + 200) - 100)
-
-    async def open_all(server: Served) -> float:
-        opened = [await ask(server.host, server.port, IDLE_TOKENS) for _ in range(WARM_UP)]
-        before = resident_bytes(server.pid)
-        for start in range(0, count, OPENING_AT_ONCE):
-            several = range(min(OPENING_AT_ONCE, count - start))
-            opened += await asyncio.gather(*(ask(server.host, server.port, IDLE_TOKENS) for _ in several))
-        after = resident_bytes(server.pid)
-        close(opened)
-        return (after - before) / count / 1024
-
-    held, _ = _against_server(0.0, load.idle + WARM_UP, token_id, lambda server: asyncio.run(open_all(server)))
-    return {"memory of a stream": held}
+    opened = [await ask(server.host, server.port, IDLE_TOKENS) for _ in range(WARM_UP)]
+    before = resident_bytes(server.pid)
+    for start in range(0, count, OPENING_AT_ONCE):
+        several = range(min(OPENING_AT_ONCE, count - start))
+        opened += await asyncio.gather(*(ask(server.host, server.port, IDLE_TOKENS) for _ in several))
+    after = resident_bytes(server.pid)
+    close(opened)
+    await settled(server.host, server.port)
+    return (after - before) / count / 1024
 
 
-_PARTS: dict[str, Callable[[Load, int], Mapping[str, float]]] = {
-    "streams": _streams,
-    "singles": _singles,
-    "idle": _idle,
-}
+async def _singles(server: Served, load: Load) -> list[float]:
+    """Return the seconds to the first token of requests that are put one after the other."""
+    firsts = []
+    for _ in range(WARM_UP + load.singles):
+        stream, transport = await ask(server.host, server.port, 1)
+        await stream.ended.wait()
+        transport.close()
+        firsts.append(stream.token_s[0] - stream.asked_s)
+    return firsts[WARM_UP:]
 
 
-def _against_server(
-    rate: float, streams: int, token_id: int, use: Callable[[Served], _Found]
-) -> tuple[_Found, dict[str, list[float]]]:
-    """Start a server, use it, end it; return what was found and what the stub measured of itself."""
-    front, others = cores()
-    with tempfile.TemporaryDirectory() as folder, _on_cores(others):
-        file = Path(folder) / "own.json"
-        with served(Serving(rate, token_id, streams, str(file), front, others)) as server:
-            found = use(server)
-        return found, json.loads(file.read_text())
+def _streams(server: Served, load: Load) -> tuple[list[float], float]:
+    """Return the gaps between tokens while many streams run, and the share of a core that the front took."""
+    busy_s, begin = processor_s(server.pid), time.perf_counter()
+    streams = asyncio.run(read_all(server.host, server.port, load.streams, load.tokens))
+    share = (processor_s(server.pid) - busy_s) / (time.perf_counter() - begin)
+    steady = (stream.token_s[SETTLING_TOKENS:] for stream in streams)
+    return [after - before for token_s in steady for before, after in itertools.pairwise(token_s)], share
 
 
 @contextmanager

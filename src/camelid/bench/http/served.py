@@ -64,6 +64,8 @@ def served(serving: Serving) -> Iterator[Served]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        if process.stdout:
+            process.stdout.close()
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """An engine that computes nothing and keeps time: `python -m camelid.bench.http.stub_engine RATE ID FILE CORES FD`.
 
 Every running request gets the token ID, RATE times a second, all in the same step, as a batched engine does it; the
-first one at once. A RATE of 0 gives nothing after the first. At its end it writes the gaps between its steps into FILE.
+first one at once. At its end it writes the gaps between its steps into FILE.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from camelid.runtime.worker import main
 from camelid.types import FinishReason
 
 IDLE_STEP_S = 0.05  # when there is nothing to give
-SHORT = 2  # tokens
+IDLE_TOKENS = 999  # a request for exactly so many gets the first one and no other
 MOST_KEPT = 100_000  # gaps
 
 
@@ -26,7 +26,7 @@ class StubEngine:
     """Requests by id, with how many tokens each has had."""
 
     def __init__(self, rate: float, token_id: int, file: Path) -> None:
-        self._period_s = 1 / rate if rate else 0.0
+        self._period_s = 1 / rate
         self._token_id = token_id
         self._file = file
         self._running: dict[str, tuple[GenerateRequest, int]] = {}
@@ -61,7 +61,11 @@ class StubEngine:
         """Give the new requests their first token, or all others their next one when it is time."""
         if self._new:
             return self._first_tokens()
-        return self._tick() if self._period_s else self._wait()
+        paced = [request_id for request_id, (request, _) in self._running.items() if request.max_tokens != IDLE_TOKENS]
+        if not paced:
+            time.sleep(IDLE_STEP_S)
+            return []
+        return self._tick(paced)
 
     def _first_tokens(self) -> list[Token]:
         now = time.monotonic()
@@ -69,14 +73,7 @@ class StubEngine:
         wanted, self._new = list(self._new), {}
         return [self._token(request_id) for request_id in wanted]
 
-    def _wait(self) -> list[Token]:
-        """Give nothing but to requests as short as the one that an engine is warmed up with."""
-        short = [request_id for request_id, (request, _) in self._running.items() if request.max_tokens <= SHORT]
-        if not short:
-            time.sleep(IDLE_STEP_S)
-        return [self._token(request_id) for request_id in short]
-
-    def _tick(self) -> list[Token]:
+    def _tick(self, paced: list[str]) -> list[Token]:
         now = time.monotonic()
         time.sleep(max(0.0, self._next_tick_s - now))
         now = time.monotonic()
@@ -84,7 +81,7 @@ class StubEngine:
             self._gaps_s.append(now - self._last_tick_s)
         self._last_tick_s = now
         self._next_tick_s = max(self._next_tick_s, now - self._period_s) + self._period_s
-        return [self._token(request_id) for request_id in list(self._running)]
+        return [self._token(request_id) for request_id in paced]
 
     def _token(self, request_id: str) -> Token:
         request, index = self._running[request_id]
