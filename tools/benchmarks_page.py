@@ -28,17 +28,17 @@ PLACE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 # What is measured, in the order of the page. MODEL and PYTHON are put in from the arguments.
 COMMANDS = {
     "roofline": "roofline --runs 7",
-    "peers": "peers MODEL --runs 5 --python PYTHON",
-    "decode": "decode MODEL --depths 0,2048 --new-tokens 64",
-    "prefill": "prefill MODEL --prompt-tokens 512,2048",
-    "batch": "batch MODEL --streams 1,4,16",
-    "chats": "chats MODEL --users 4,16 --shared-tokens 1024",
-    "arrivals": "arrivals MODEL --runs 3",
-    "choices": "choices MODEL",
-    "mixed": "mixed MODEL --arriving-tokens 2048 --runs 3",
+    "peers": "peers MODEL --runs 3 --python PYTHON",
+    "decode": "decode MODEL --depths 0,2048 --runs 3",
+    "prefill": "prefill MODEL --prompt-tokens 512,2048 --runs 3",
+    "batch": "batch MODEL --streams 1,4,16 --runs 3",
+    "chats": "chats MODEL --users 4,16 --shared-tokens 1024 --runs 2",
+    "arrivals": "arrivals MODEL --runs 2",
+    "choices": "choices MODEL --runs 3",
+    "mixed": "mixed MODEL --arriving-tokens 2048 --runs 2",
     "start": "start MODEL --context-length 2048",
     "memory": "memory MODEL --runs 3 --context-length 2048",
-    "http": "http --runs 5 --idle 10000",
+    "http": "http --runs 3 --idle 10000",
 }
 
 

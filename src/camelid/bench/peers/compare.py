@@ -39,6 +39,7 @@ PEERS = {
 OURS = "camelid"
 OPEN_LIMIT_S = 900.0  # some convert the model first
 F16_BYTES = 2
+WARM_UP_TOKENS = 4
 
 
 @dataclass(frozen=True)
@@ -160,7 +161,7 @@ def _open(bout: _Bout, stack: ExitStack, name: str, plan: Plan, opening: Opening
 
 
 def _rounds(bout: _Bout, plan: Plan, settings: ModelSettings, vocab_size: int, say: Callable[[str], None]) -> None:
-    """Let every engine do every kind of job once unmeasured, then `runs` times in turns."""
+    """Let every engine do every kind of job once, shorter and unmeasured, then `runs` times in turns."""
     drawn = random.Random(0)
     for number in range(-1, plan.runs):
         say(f"round {number + 1} of {plan.runs}: {', '.join(bout.engines)}")
@@ -169,8 +170,9 @@ def _rounds(bout: _Bout, plan: Plan, settings: ModelSettings, vocab_size: int, s
         for kind in plan.kinds:
             most = vocab_size * 9 // 10
             prompts = [[drawn.randrange(1, most) for _ in range(kind.prompt_tokens)] for _ in range(kind.streams)]
+            new_tokens = kind.new_tokens if number >= 0 else min(kind.new_tokens, WARM_UP_TOKENS)
             for name in list(bout.engines):
-                _work(bout, name, kind, Job(prompts, kind.new_tokens), plan.limit_s, is_counted=number >= 0)
+                _work(bout, name, kind, Job(prompts, new_tokens), plan.limit_s, is_counted=number >= 0)
 
 
 def _work(bout: _Bout, name: str, kind: Kind, job: Job, limit_s: float, *, is_counted: bool) -> None:
@@ -216,7 +218,7 @@ def _notes(bout: _Bout, plan: Plan) -> list[str]:
     return [
         *notes,
         f"Median and middle half of {plan.runs} rounds, all engines in turns, each in a process of its own "
-        "that is halted while others work; one round before was not counted",
+        "that is halted while others work; a shorter round before was not counted",
         f"Roofs, probed before each round: {roofs.read_bytes / 1e9:.1f} GB/s, {roofs.int8_macs / 1e9:.0f} GMAC/s int8 "
         f"({roofs.isa}, {roofs.threads} threads). They are stated for engines that read the same file",
     ]
