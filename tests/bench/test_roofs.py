@@ -30,10 +30,13 @@ def test_every_instruction_set_of_this_machine_can_be_probed(isa: str) -> None:
         assert native.probe_reading(isa, 2, 1 << 20, ahead, 0.005) > 1e8
 
 
-def test_wider_instructions_make_more_multiply_adds() -> None:
-    isas = [isa for isa in available_isas() if isa != "avx512vnni"]
-    rates = [max(native.probe_arithmetic(isa, "int8", 1, 0.005) for _ in range(5)) for isa in isas]
-    assert rates == sorted(rates)
+def test_the_widest_instructions_make_more_multiply_adds_than_the_plain_ones() -> None:
+    if len(available_isas()) == 1:
+        pytest.skip("this processor runs one instruction set only")
+    plain, *_, widest = (
+        max(native.probe_arithmetic(isa, "int8", 1, 0.005) for _ in range(5)) for isa in available_isas()
+    )
+    assert widest > 2 * plain
 
 
 @pytest.mark.parametrize(

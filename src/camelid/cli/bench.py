@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
+SHOWN = ("threads", "cpu_isa", "cache_type")  # settings that the help of every workload repeats
+
 VERBS = {
     "synth": "Write a model with random weights.",
     "roofline": "What this machine can do: memory and arithmetic.",
@@ -207,7 +209,13 @@ def _workload_command(workload: Workload, text: str) -> click.Command:
         flag = "--" + field.name.replace("_", "-")
         option = click.option(flag, f"size_{field.name}", metavar="N", help=f"Default: {default}.")
         run = option(run)
-    return click.command(workload.name, help=text)(run)
+    made = click.command(
+        workload.name, help=text, epilog="Every setting of a model is a flag, too: see `camelid run`."
+    )(run)
+    for parameter in made.params:
+        if isinstance(parameter, click.Option) and parameter.name in ModelSettings.__dataclass_fields__:
+            parameter.hidden = parameter.name not in SHOWN
+    return made
 
 
 def _settings(flags: dict[str, Any]) -> ModelSettings:
