@@ -51,7 +51,20 @@ class Work:
 
     def prefill_seconds(self, roofs: Roofs, tokens: int) -> float:
         """Return the least time of computing a prompt, as one step."""
-        return self.step_seconds(roofs, tokens, tokens * (tokens + 1) // 2, 1, tokens)
+        return self.prompt_seconds(roofs, tokens, 0)
+
+    def prompt_seconds(self, roofs: Roofs, tokens: int, cached: int) -> float:
+        """Return the least time of computing a prompt, `cached` tokens of which are known, as one step."""
+        new = tokens - cached
+        return self.step_seconds(roofs, new, new * cached + new * (new + 1) // 2, 1, tokens)
+
+    def crowd_seconds(self, roofs: Roofs, streams: int, turns: int, prompt: int, cached: int, answer: int) -> float:
+        """Return the least time in which so many streams are each answered `turns` times, one answer after the other.
+
+        All streams decode in one step; a prompt's `cached` tokens are known.
+        """
+        decode = answer * self.decode_seconds(roofs, streams, prompt + answer / 2)
+        return turns * (decode + streams * (prompt - cached) * self.int8_macs / roofs.int8_macs)
 
 
 def work_of(path: str, cache_bytes: int) -> Work:

@@ -12,7 +12,9 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from camelid.bench.roofs import Roofs
 from camelid.bench.subject import Needs, Subject, Timeline
+from camelid.bench.work import Work
 from camelid.bench.workload import Case, Values, Workload, in_engine
 
 from .chats import UNITS, summed_up
@@ -59,7 +61,12 @@ def _case(subject: Subject, sizes: Sizes, rate: float) -> Case:
         seconds = max(line.token_s[-1] for line in lines) - min(line.asked_s for line in lines)
         return {"goodput": in_time / seconds, "in time": 100 * in_time / len(lines), **summed_up(lines)}
 
-    return Case({"arriving": f"{rate:g} a second" if rate else "all at once"}, run)
+    def most(work: Work, roofs: Roofs) -> float:
+        prompt, answer = sizes.mean_prompt_tokens, sizes.mean_answer_tokens
+        return sizes.requests * answer / work.crowd_seconds(roofs, sizes.requests, 1, prompt, 0, answer)
+
+    labels = {"arriving": f"{rate:g} a second" if rate else "all at once"}
+    return Case(labels, run, {} if rate else {"answers": most})
 
 
 def arrivals(count: int, rate: float, drawn: random.Random) -> list[float]:

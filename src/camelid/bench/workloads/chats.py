@@ -6,9 +6,12 @@ import asyncio
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import mean
 
 from camelid.bench.result import percentile
+from camelid.bench.roofs import Roofs
 from camelid.bench.subject import Needs, Subject, Timeline
+from camelid.bench.work import Work
 from camelid.bench.workload import Case, Values, Workload, in_engine
 
 
@@ -41,7 +44,15 @@ def _alone(subject: Subject, sizes: Sizes) -> Case:
         warm = await subject.ask(shared + subject.prompt((number, 1), question), 1)
         return {"cold first token": cold.first_s, "first token, median": warm.first_s}
 
-    return Case({"users": "1, idle server"}, run)
+    tokens = sizes.shared_tokens + min(sizes.question_tokens)
+    return Case(
+        {"users": "1, idle server"},
+        run,
+        {
+            "cold first token": lambda work, roofs: work.prefill_seconds(roofs, tokens),
+            "first token, median": lambda work, roofs: work.prompt_seconds(roofs, tokens, sizes.shared_tokens),
+        },
+    )
 
 
 def _case(subject: Subject, sizes: Sizes, users: int) -> Case:
@@ -53,7 +64,14 @@ def _case(subject: Subject, sizes: Sizes, users: int) -> Case:
         lines = [line for turns in await asyncio.gather(*(_user(subject, plan) for plan in plans)) for line in turns]
         return {"cold first token": cold.first_s, **summed_up(lines)}
 
-    return Case({"users": str(users)}, run)
+    prompt = sizes.shared_tokens + round(mean(sizes.question_tokens))
+    answer = round(mean(sizes.answer_tokens))
+
+    def most(work: Work, roofs: Roofs) -> float:
+        seconds = work.crowd_seconds(roofs, users, sizes.turns, prompt, sizes.shared_tokens, answer)
+        return users * sizes.turns * answer / seconds
+
+    return Case({"users": str(users)}, run, {"answers": most})
 
 
 def summed_up(lines: Sequence[Timeline]) -> Values:

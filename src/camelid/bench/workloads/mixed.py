@@ -45,7 +45,8 @@ def cases(subject: Subject, sizes: Sizes) -> Sequence[Case]:
             await asyncio.gather(*streams, return_exceptions=True)
         return gaps(seen, arriving.asked_s, arriving.token_s[0])
 
-    return [Case({"streams": str(sizes.streams), "arriving prompt": f"{sizes.arriving_tokens:,}"}, run)]
+    least = {"first token of the prompt": lambda work, roofs: work.prefill_seconds(roofs, sizes.arriving_tokens)}
+    return [Case({"streams": str(sizes.streams), "arriving prompt": f"{sizes.arriving_tokens:,}"}, run, least)]
 
 
 def gaps(seen: Sequence[Sequence[float]], asked_s: float, answered_s: float) -> Values:
