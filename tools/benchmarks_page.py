@@ -65,9 +65,8 @@ def page() -> str:
     return PLACE.sub(table, PAGE.read_text(encoding="utf-8"))
 
 
-def draw(name: str) -> None:
-    """Write the picture of one result."""
-    file = RESULTS / f"{name}.json"
+def draw(file: Path) -> None:
+    """Write the picture of one result beside it."""
     result = from_json(file.read_text(encoding="utf-8"), file.name)
     file.with_suffix(".svg").write_text(svg_plot(result), encoding="utf-8")
 
@@ -85,7 +84,8 @@ def main() -> int:
     if given.model:
         for name in given.only.split(","):
             measure(name, given.model, given.peers_python)
-            draw(name)
+    for file in RESULTS.glob("*.json"):
+        draw(file)
     PAGE.write_text(page(), encoding="utf-8")
     return 0
 
