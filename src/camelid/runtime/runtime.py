@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
+from functools import partial
 from typing import Any
 
 from camelid.errors import CamelidError, InvalidRequest, NotFound, Unavailable
@@ -21,6 +22,7 @@ from camelid.types import ChatRequest, CompletionRequest, Event, Sampling, Token
 from . import turn
 from .assembly import open_engine
 from .engine_port import EnginePort
+from .engine_process import WORKER
 from .frames import Load
 from .loading import describe, read_text_side
 from .local_engine import LocalEngine
@@ -36,13 +38,14 @@ class Runtime:
     """Loads models and carries requests through them.
 
     in_process: engines run in threads of this process, for the library and the console. Otherwise each model has a
-    process of its own, which is replaced when it dies, and its requests go on.
+    process of its own, which is replaced when it dies, and its requests go on. worker: the command of such a process;
+    who measures the front alone puts another one in its place.
     """
 
-    def __init__(self, settings: ModelSettings, *, in_process: bool = False) -> None:
+    def __init__(self, settings: ModelSettings, *, in_process: bool = False, worker: Sequence[str] = WORKER) -> None:
         self._settings = settings
         self._open_engine: Callable[[Load], Coroutine[Any, Any, EnginePort]]
-        self._open_engine = _local_engine if in_process else _supervised_engine
+        self._open_engine = _local_engine if in_process else partial(_supervised_engine, worker)
         self._models: dict[str, LoadedModel] = {}
         self._names: dict[str, str] = {}  # as given to `load`, to the model's own
         self._loading = asyncio.Lock()  # one at a time: each is told what memory is free
@@ -209,8 +212,8 @@ def _load_message(description: Description) -> Load:
     return Load(path, description.settings, sizing.num_pages, sizing.context_length, description.stamp, level, adapters)
 
 
-async def _supervised_engine(load: Load) -> EnginePort:
-    engine = SupervisedEngine(load, say=lambda stage: _log.debug("loading: %s", stage))
+async def _supervised_engine(worker: Sequence[str], load: Load) -> EnginePort:
+    engine = SupervisedEngine(load, command=worker, say=lambda stage: _log.debug("loading: %s", stage))
     await engine.start()
     return engine
 
