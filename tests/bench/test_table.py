@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from xml.etree import ElementTree
 
 from camelid.bench.plot import svg_plot
 from camelid.bench.result import Measure, Row
-from camelid.bench.table import markdown_table, table_cells, text_table
+from camelid.bench.table import circumstances, markdown_table, table_cells, text_table
 
 from .test_result import TWO_ROWS, result
 
@@ -44,6 +45,11 @@ def test_a_terminal_is_shown_aligned_columns_and_all_circumstances() -> None:
         "Camelid 0.1.0, 2026-11-21",
         "A note",
     ]
+
+
+def test_figures_of_a_busy_machine_say_so() -> None:
+    busy = replace(TWO_ROWS, machine=replace(TWO_ROWS.machine, load=2.5))
+    assert "The machine was busy with other work (load 2.5 on 2 cores): take these again" in circumstances(busy)
 
 
 def test_a_page_gets_a_markdown_table_and_a_list() -> None:

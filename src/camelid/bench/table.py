@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .machine import describe
+from .machine import Machine, describe
 from .result import Measure, Result
 
 SPARSE = 0.5  # of the cells filled: with fewer, a table is mostly dashes
@@ -38,8 +38,15 @@ def circumstances(result: Result) -> list[str]:
         f"Command: `{result.command}`",
         f"Machine: {describe(result.machine)}",
         f"Camelid {result.version}, {result.taken_at}",
+        *_said_of_load(result.machine),
         *result.notes,
     ]
+
+
+def _said_of_load(machine: Machine) -> list[str]:
+    if machine.load <= machine.cores:
+        return []
+    return [f"The machine was busy with other work (load {machine.load:g} on {machine.cores} cores): take these again"]
 
 
 def table_cells(result: Result) -> list[list[str]]:
