@@ -243,7 +243,7 @@ NB_MODULE(_native, module) {
     module.def("built_isas", built_isas);
     module.def("arithmetic_probes", probes);
     module.def("probe_arithmetic", probe_arithmetic, "isa"_a, "kind"_a, "threads"_a, "seconds"_a);
-    module.def("probe_reading", probe_reading, "isa"_a, "threads"_a, "bytes"_a, "ahead"_a, "seconds"_a);
+    module.def("probe_reading", probe_reading, "isa"_a, "threads"_a, "num_bytes"_a, "ahead"_a, "seconds"_a);
     nb::class_<Weight>(module, "Weight").def(nb::init<Array<const uint8_t, 2>, int, int64_t>(), nb::arg("rows").noconvert(), "ggml_id"_a, "columns"_a);
     nb::class_<Cache>(module, "Cache")
         .def("__init__", [](Cache* self, int64_t layers, int64_t pages, int64_t kv_heads, int64_t head_dim, bool is_half) {

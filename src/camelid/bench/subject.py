@@ -141,7 +141,7 @@ async def opened(name: str, settings: ModelSettings, needs: Needs) -> AsyncItera
 
 def _work(model: LoadedModel, settings: ModelSettings) -> Work | None:
     """Return the work of a model that computes on the CPU."""
-    if model.description.device != "cpu":
+    if model.description.settings.device != "cpu":
         return None
     path = str(model.description.files.weights)
     backend = choose_backend(replace(settings, device="cpu"))

@@ -20,7 +20,7 @@ def arithmetic_probes() -> list[list[str]]:
 def probe_arithmetic(isa: str, kind: str, threads: int, seconds: float) -> float:
     """Return the multiply-adds a second that registers alone allow on `threads` threads."""
 
-def probe_reading(isa: str, threads: int, bytes: int, ahead: int, seconds: float) -> float:
+def probe_reading(isa: str, threads: int, num_bytes: int, ahead: int, seconds: float) -> float:
     """Return the bytes a second that `threads` threads read, prefetching `ahead` bytes ahead (0: not at all).
 
     Raises MemoryError.

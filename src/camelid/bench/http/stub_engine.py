@@ -14,6 +14,7 @@ from collections import deque
 from pathlib import Path
 
 from camelid.engine.request import GenerateRequest, Token
+from camelid.grammar.vocabulary import Vocabulary
 from camelid.runtime.worker import main
 from camelid.types import FinishReason
 
@@ -48,6 +49,12 @@ class StubEngine:
     def has_work(self) -> bool:
         """True while a request runs."""
         return bool(self._running)
+
+    def learn(self, vocabulary: Vocabulary) -> None:
+        """Need no vocabulary: it follows no grammar."""
+
+    def prepare(self, request: GenerateRequest) -> None:
+        """Have nothing to wait for."""
 
     def stats(self) -> dict[str, float]:
         """Return how many requests run."""
