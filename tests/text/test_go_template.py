@@ -49,7 +49,7 @@ Question: {{ end }}{{ .Content }}<|eot_id|>{{ else if eq .Role "tool" }}{{ templ
 {"name": "{{ .Function.Name }}", "parameters": {{ .Function.Arguments }}}{{ end }}{{ else }}
 
 {{ .Content }}{{ end }}{{ if not $is_last }}<|eot_id|>{{ end }}{{ end }}
-{{- if and $is_last (ne .Role "assistant") }}{{ template "header" "assistant" }}
+{{- if and $is_last (or (eq .Role "user") (eq .Role "tool")) }}{{ template "header" "assistant" }}
 
 {{ end }}{{ end }}"""
 LLAMA_3_TURNS = (
@@ -263,7 +263,7 @@ def test_all_turns_of_a_prompt_share_its_limits(llama3: Tokenizer) -> None:
     [
         (LLAMA_3_1, None),
         (LLAMA_3, None),
-        ("{{ range .Messages }}{{ if .ToolCalls }}[TOOL_CALLS] [{{ range .ToolCalls }}x{{ end }}{{ end }}{{ end }}", "[TOOL_CALLS] ["),
+        ("{{ range .Messages }}{{ if .ToolCalls }}[TOOL_CALLS] [{{ range .ToolCalls }}x{{ end }}{{ end }}{{ end }}", "[TOOL_CALLS]"),
         ('{{ if .A }}{{ else if .ToolCalls }}\n<tool_call>\n{"name": x{{ end }}', "<tool_call>"),
         ("{{ if .ToolCalls }}{{ range .ToolCalls }}<|plugin|>{{ . }}{{ end }}{{ end }}", "<|plugin|>"),
         ("{{ if .ToolCalls }}{{ range .ToolCalls }}{{ . }}<late>{{ end }}{{ end }}", None),

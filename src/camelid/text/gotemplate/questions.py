@@ -31,10 +31,14 @@ def up_to_response(templates: TemplateSet) -> TemplateSet:
 
 
 def call_tag(templates: TemplateSet) -> str:
-    """Return the text that a tool call begins with in the template, up to its JSON; empty if it has none."""
+    """Return the text that a tool call begins with in the template, up to its JSON; empty if it has none.
+
+    A bracket that only opens a list of calls is left out: models write it with and without a space before it.
+    """
     body = _calls(templates.root)
     text = next(_first_text(body), "") if body is not None else ""
-    return text.strip().replace("\r\n", "\n").partition("{")[0].strip()
+    tag = text.strip().replace("\r\n", "\n").partition("{")[0].strip()
+    return tag.rstrip("[ \n\t") or tag
 
 
 def _names(body: Iterable[nodes.Node]) -> Iterator[str]:
