@@ -53,7 +53,8 @@ class Compiler:
         """Return a matcher at the beginning of an answer. Raises BadGrammar."""
         self.compile(source)
         with self._lock:
-            return Matcher(self._compiled[source].deep_copy(), frozenset(self._vocabulary.end_ids))
+            state = self._compiled[source].deep_copy()
+        return Matcher(state, len(self._vocabulary.tokens), frozenset(self._vocabulary.end_ids))
 
     def close(self) -> None:
         """Free what the library holds. Matchers that are left go on, but nothing is compiled any more."""
