@@ -16,10 +16,10 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "server"))
 
 
 @pytest.fixture(scope="session")
-def cria_url() -> Iterator[str]:
+def cria_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a server of cria, which is also called gpt-4o and claude-x there."""
     command = [sys.executable, "-m", "camelid", "serve", "cria", "--port", "0", "--log-level", "warning"]
-    command += ["--alias", "gpt-4o=cria,claude-x=cria"]
+    command += ["--alias", "gpt-4o=cria,claude-x=cria", "--models", str(tmp_path_factory.mktemp("models"))]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "CAMELID_CONTEXT_LENGTH": "512"}
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
         try:

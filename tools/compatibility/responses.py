@@ -90,7 +90,7 @@ CREATE = Route(
             COMPANY,
         ),
         Shape(
-            bodies.StreamOptions,
+            bodies.ResponseStreamOptions,
             "`stream_options`",
             lambda fields: {"input": "hi", "stream": True, "stream_options": fields},
             {"include_obfuscation": [False, True]},
@@ -138,10 +138,10 @@ CREATE = Route(
             {"text": ["y"], "annotations": [[]], "logprobs": [[]]},
             {"annotations": BACK, "logprobs": BACK},
         ),
-        Shape(bodies.RefusalPart, "content part `refusal`", _part("refusal")),
-        Shape(bodies.ImagePart, "content part `input_image`", _part("input_image")),
-        Shape(bodies.FilePart, "content part `input_file`", _part("input_file")),
-        Shape(bodies.AudioPart, "content part `input_audio`", _part("input_audio")),
+        Shape(bodies.OutputRefusal, "content part `refusal`", _part("refusal")),
+        Shape(bodies.InputImage, "content part `input_image`", _part("input_image")),
+        Shape(bodies.InputFile, "content part `input_file`", _part("input_file")),
+        Shape(bodies.InputAudio, "content part `input_audio`", _part("input_audio")),
         Shape(
             bodies.FunctionCall,
             "item `function_call`",

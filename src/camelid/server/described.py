@@ -7,8 +7,8 @@ because each has a prefix of its own.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -18,6 +18,33 @@ from starlette.responses import Response
 Struct = type[msgspec.Struct]
 Handler = Callable[..., Awaitable[Response]]
 _PATH = "#/components/schemas/"
+_BOUNDED = ("integer", "number", "array")  # types whose keywords stand in `Rules.bounds`
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a type cannot say of a field: the bounds of a number or a list, and which values are taken at all.
+
+    bounds: by a field's name, keywords of JSON schema. refused and neutral: fields that are declared as free-form so
+    that their refusal can say why (see `bodies.Refused`), with the values that are taken where there are some.
+    """
+
+    bounds: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    refused: Collection[str] = ()
+    neutral: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+
+    def tell(self, schema: dict[str, Any]) -> None:
+        """Write into the schema of an object what is known of its fields."""
+        properties = schema.get("properties", {})
+        for name in [name for name, one in properties.items() if _is_free(one)]:
+            if name in self.neutral:
+                properties[name] = {"enum": [*self.neutral[name], None]}
+            elif name in self.refused:
+                del properties[name]
+        for name, bounds in self.bounds.items():
+            for one in _alternatives(properties.get(name, {})):
+                if one.get("type") in _BOUNDED:
+                    one.update(bounds)
 
 
 @dataclass(frozen=True)
@@ -27,6 +54,7 @@ class Describer:
     prefix: str
     error: Struct
     streams: str
+    rules: Rules = Rules()
 
     def add(
         self,
@@ -61,10 +89,21 @@ class Describer:
         """Return the schemas of the structs and of all that they hold, by name."""
         ref_template = f"{_PATH}{self.prefix}{{name}}"
         found = msgspec.json.schema_components([*structs, self.error], ref_template=ref_template)[1]
+        for schema in found.values():
+            self.rules.tell(schema)
         return {f"{self.prefix}{name}": schema for name, schema in found.items()}
 
     def _ref(self, struct: Struct) -> dict[str, str]:
         return {"$ref": f"{_PATH}{self.prefix}{struct.__name__}"}
+
+
+def _is_free(schema: Mapping[str, Any]) -> bool:
+    return not schema.keys() - {"default"}
+
+
+def _alternatives(schema: dict[str, Any]) -> list[dict[str, Any]]:
+    several: list[dict[str, Any]] = schema.get("anyOf", [schema])
+    return several
 
 
 def query_field(name: str, schema: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from ..described import Describer
+from ..bounds import BOUNDS
+from ..described import Describer, Rules
 from ..sse import MEDIA_TYPE
 
 
@@ -71,4 +72,5 @@ class CountReply(_Shape):
 
 
 SHAPES = (MessageReply, CountReply)
-ANTHROPIC = Describer("Anthropic", ErrorReply, MEDIA_TYPE)
+BOUNDED = {**BOUNDS, "temperature": {"minimum": 0, "maximum": 1}, "max_tokens": {"minimum": 1}, "top_k": {"minimum": 0}}
+ANTHROPIC = Describer("Anthropic", ErrorReply, MEDIA_TYPE, Rules(BOUNDED))

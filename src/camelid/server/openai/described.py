@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
-from ..described import Describer
+from ..bounds import BOUNDS
+from ..described import Describer, Rules
 from ..sse import MEDIA_TYPE
+from . import requests, tokens
+from .responses import requests as responses
 from .shapes import ErrorReply
 
-OPENAI = Describer("", ErrorReply, MEDIA_TYPE)
+OPENAI = Describer(
+    "",
+    ErrorReply,
+    MEDIA_TYPE,
+    Rules(
+        BOUNDS,
+        {*requests.REFUSED, *responses.REFUSED, *tokens.REFUSED},
+        {**requests.NEUTRAL, **responses.NEUTRAL, **tokens.NEUTRAL},
+    ),
+)

@@ -35,25 +35,25 @@ class OutputText(_Body, tag_field="type", tag="output_text"):
     logprobs: list[Any] | None = None
 
 
-class RefusalPart(_Body, tag_field="type", tag="refusal"):
+class OutputRefusal(_Body, tag_field="type", tag="refusal"):
     """Refused: the models have no separate refusals."""
 
     refusal: Refused = None
 
 
-class ImagePart(msgspec.Struct, tag_field="type", tag="input_image"):
+class InputImage(msgspec.Struct, tag_field="type", tag="input_image"):
     """Refused: there is no model that sees."""
 
 
-class FilePart(msgspec.Struct, tag_field="type", tag="input_file"):
+class InputFile(msgspec.Struct, tag_field="type", tag="input_file"):
     """Refused: files are not read."""
 
 
-class AudioPart(msgspec.Struct, tag_field="type", tag="input_audio"):
+class InputAudio(msgspec.Struct, tag_field="type", tag="input_audio"):
     """Refused: there is no model that hears."""
 
 
-Part = InputText | OutputText | RefusalPart | ImagePart | FilePart | AudioPart
+Part = InputText | OutputText | OutputRefusal | InputImage | InputFile | InputAudio
 
 
 class InputMessage(_Body, tag_field="type", tag="message"):
@@ -80,7 +80,7 @@ class FunctionCallOutput(_Body, tag_field="type", tag="function_call_output"):
     """What a function returned."""
 
     call_id: str
-    output: str | list[InputText | ImagePart | FilePart]
+    output: str | list[InputText | InputImage | InputFile]
     id: str | None = None
     name: str | None = None
     status: Status | None = None
@@ -129,7 +129,7 @@ class TextConfig(_Body):
     verbosity: Refused = None
 
 
-class StreamOptions(_Body):
+class ResponseStreamOptions(_Body):
     """How a stream is written."""
 
     include_obfuscation: bool | None = None
@@ -165,7 +165,7 @@ class ResponseBody(_Prompt, kw_only=True):
     """The body of POST /v1/responses."""
 
     stream: bool | None = None
-    stream_options: StreamOptions | None = None
+    stream_options: ResponseStreamOptions | None = None
     store: bool | None = None
     include: list[str] | None = None
     max_output_tokens: int | None = None
