@@ -18,10 +18,11 @@ from camelid.errors import NotFound, RegistryError
 
 from .blobs import Digest
 from .download import Piece
-from .http import Answer, Http, is_loopback
+from .http import Answer, Http, is_loopback, site_of
 from .manifests import DOCKER_MANIFEST, MAX_MANIFEST_BYTES, OCI_MANIFEST, Layer, Manifest, parse_manifest
 from .names import DOCKER, OLLAMA, PART, Name
 from .signing import HINT, find_signer, signed_url
+from .uploads import upload_in_parts
 
 MAX_TOKEN_BYTES = 64 << 10
 MAX_ERROR_BYTES = 64 << 10
@@ -93,9 +94,12 @@ class Registry:
         return self._read("HEAD", f"{self._base}/blobs/{digest}", {}, most_bytes=0).status == 200
 
     def upload(self, layer: Layer, path: Path) -> None:
-        """Send a blob, in one request. Raises RegistryError."""
+        """Send a blob, in one request, or in parts to Ollama's registry. Raises RegistryError."""
         begun = self._read("POST", f"{self._base}/blobs/uploads/", {"Content-Length": "0"}, most_bytes=MAX_ERROR_BYTES)
         self._check(begun, "beginning an upload")
+        if self.name.host == OLLAMA or "Docker-Upload-Location" in begun.headers:
+            upload_in_parts(self._http, self._authorization_for, begun, layer, path)
+            return
         place = urljoin(begun.url, begun.headers.get("Location", ""))
         url = f"{place}{'&' if '?' in place else '?'}{urlencode({'digest': str(layer.digest)})}"
         headers = {
@@ -125,9 +129,17 @@ class Registry:
             answer = self._http.read(method, url, {**headers, **self._authorization}, most_bytes=most_bytes, body=body)
         return answer
 
+    def _authorization_for(self, url: str, refused: Mapping[str, str] | None) -> Mapping[str, str]:
+        """Return who we are, to the registry alone; told what it answered when it did not believe us."""
+        if site_of(url) != site_of(self._base):
+            return {}
+        if refused is not None:
+            self._authorize(refused)
+        return self._authorization
+
     def _authorize(self, headers: Mapping[str, str]) -> None:
         """Get what the registry's challenge asks for. Raises RegistryError."""
-        scheme, _, rest = headers.get("WWW-Authenticate", "").partition(" ")
+        scheme, _, rest = _value(headers, "WWW-Authenticate").partition(" ")
         basic = _docker_login(self.name.host)
         if scheme.lower() == "basic" and basic:
             self._authorization = {"Authorization": f"Basic {basic}"}
@@ -160,6 +172,10 @@ class Registry:
         if answer.status >= 300:
             said = answer.body[:300].decode("utf-8", errors="replace").strip()
             raise RegistryError(f"{self._host} answers {answer.status} {doing}: {said}", status=answer.status)
+
+
+def _value(headers: Mapping[str, str], name: str) -> str:
+    return next((value for key, value in headers.items() if key.lower() == name.lower()), "")
 
 
 def _token(answer: Answer) -> str:
