@@ -8,19 +8,28 @@ from pathlib import Path
 
 from camelid.errors import FormatError
 
-from . import gguf_target, gotemplate_target, manifests_target, modelfile_target, names_target, safetensors_target
+from . import (
+    gguf_target,
+    gotemplate_target,
+    manifests_target,
+    modelfile_target,
+    names_target,
+    pth_target,
+    safetensors_target,
+)
 from .campaign import Failure, Report, limit_memory, run_campaign
 
 TARGETS = {
     "gguf": gguf_target,
     "safetensors": safetensors_target,
+    "pth": pth_target,
     "modelfile": modelfile_target,
     "gotemplate": gotemplate_target,
     "manifests": manifests_target,
     "names": names_target,
 }
 GROUPS = {
-    "formats": ("gguf", "safetensors"),
+    "formats": ("gguf", "safetensors", "pth"),
     "texts": ("modelfile", "gotemplate", "manifests", "names"),
     "all": tuple(TARGETS),
 }
