@@ -12,7 +12,8 @@ from camelid.errors import InvalidRequest
 from camelid.server.decode import decode
 from camelid.server.limits import Limits
 from camelid.server.openai.bodies import ChatBody, CompletionBody
-from camelid.server.openai.requests import to_chat_request, to_completion_requests
+from camelid.server.openai.completion_requests import to_completion_requests
+from camelid.server.openai.requests import to_chat_request
 from camelid.types import ChatRequest, Grammar, GrammarKind, ToolChoice
 
 SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}

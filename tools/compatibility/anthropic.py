@@ -12,6 +12,7 @@ from .shapes import Body, Dialect, Route, Shape
 HI = {"role": "user", "content": "hi"}
 TOOL: Body = {"name": "f", "input_schema": {"type": "object"}}
 CALL = {"type": "tool_use", "id": "t_1", "name": "f", "input": {}}
+FORMAT: Body = {"type": "json_schema", "schema": {"type": "object"}}
 CACHE: dict[str, Any] = {"cache_control": [{"type": "ephemeral"}]}
 PROMPT: dict[str, Any] = {
     "model": ["other"],
@@ -19,6 +20,7 @@ PROMPT: dict[str, Any] = {
     "system": ["x", [{"type": "text", "text": "x"}]],
     "tools": [[TOOL]],
     "tool_choice": [{"type": "auto"}, {"type": "none"}, {"type": "any"}],
+    "output_config": [{"format": FORMAT}],
     "thinking": [{"type": "disabled"}, {"type": "enabled", "budget_tokens": 1024}],
     **CACHE,
 }
@@ -114,6 +116,19 @@ MESSAGES = Route(
             {"type": ["enabled", "adaptive"], "budget_tokens": [1024], "display": ["omitted"]},
             dict.fromkeys(("budget_tokens", "display"), "nothing is thought"),
         ),
+        Shape(
+            bodies.OutputConfig,
+            "`output_config`",
+            lambda fields: _body(output_config=fields),
+            {"format": [FORMAT], "effort": ["high"]},
+        ),
+        Shape(
+            bodies.JsonFormat,
+            "`output_config.format`",
+            lambda fields: _body(output_config={"format": {**FORMAT, **fields}}),
+            {"type": ["json_schema", "text"], "schema": [{"type": "array"}]},
+            {"type": "there is one type"},
+        ),
     ],
     "Blocks of type `thinking` are passed over, as models' own templates do with earlier thoughts.",
 )
@@ -126,7 +141,7 @@ COUNT = Route(
             "body",
             lambda fields: {"model": "tiny", "messages": [HI], **fields},
             PROMPT,
-            {**SILENT, "model": "the reply does not show it"},
+            {**SILENT, "model": "the reply does not show it", "output_config": "a prompt is counted, not its answer"},
             COMPANY,
         )
     ],

@@ -29,6 +29,18 @@ COMPANY: dict[str, Any] = {
     "top_logprobs": {"logprobs": True},
     "tool_choice": {"tools": [TOOL]},
 }
+FORMS: dict[str, Any] = {
+    "response_format": [
+        {"type": "text"},
+        {"type": "json_object"},
+        {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}}},
+    ],
+    "structured_outputs": [{"regex": "a+"}],
+    "guided_json": [{"type": "object"}],
+    "guided_regex": ["a+"],
+    "guided_choice": [["a", "b"]],
+    "guided_grammar": ['start: "a"'],
+}
 SILENT = {"user": LABEL, "metadata": LABEL, "prompt_cache_key": CACHED, "safety_identifier": LABEL}
 
 
@@ -70,7 +82,7 @@ CHAT = Route(
                 "modalities": [["text"], ["audio"]],
                 "prompt_cache_retention": ["in_memory", "24h"],
                 "reasoning_effort": ["none", "high"],
-                "response_format": [{"type": "text"}, {"type": "json_object"}],
+                **FORMS,
                 "service_tier": ["auto", "default", "flex"],
                 "store": [False, True],
                 "verbosity": ["medium", "low"],
@@ -165,7 +177,7 @@ COMPLETIONS = Route(
             bodies.CompletionBody,
             "body",
             lambda fields: {"prompt": "hi", **fields},
-            {**GENERATION, "prompt": ["x", ["x", "y"], [1, 2], [[1], [2]]], "logprobs": [2], "best_of": [2]},
+            {**GENERATION, **FORMS, "prompt": ["x", ["x", "y"], [1, 2], [[1], [2]]], "logprobs": [2], "best_of": [2]},
             SILENT,
             {"stream_options": {"stream": True}},
         ),
