@@ -11,12 +11,15 @@ from pathlib import Path
 
 import pytest
 
+import camelid
 from camelid.errors import DamagedBlob, InvalidRequest, NotFound, RegistryError, StoreError
+from camelid.models.synth import write_synthetic
+from camelid.runtime.converting import Layout, convert_model
 from camelid.store import download as download_module
 from camelid.store.meta import pull_meta
 from camelid.store.names import Name, parse_name
-from camelid.store.store import Store
-from camelid.store.transfer import Watcher
+from camelid.store.store import Entry, Store
+from camelid.store.transfer import Watcher, pull, push
 
 CHUNK = 1000
 
@@ -187,3 +190,23 @@ def test_what_is_no_signed_url_is_refused(store: Store, url: str) -> None:
         fetch(store, "http://example.com/*?Policy=x")
     with pytest.raises((NotFound, InvalidRequest)):
         parse_name("meta:../x")
+
+
+def test_without_a_url_the_way_to_one_is_told(store: Store) -> None:
+    with pytest.raises(InvalidRequest, match="signed URL"):
+        pull(store, NAME, Watcher(), lambda *_: None)
+    with pytest.raises(InvalidRequest, match="nothing can be pushed to meta"):
+        push(Entry(NAME, None, 0.0, store), NAME, Watcher())  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("site", [(FOLDER, {})], indirect=True)
+def test_what_was_fetched_runs(store: Store, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download_module, "CHUNK_BYTES", 4 << 20)
+    write_synthetic(tmp_path / "tiny.gguf", "tiny", "F16", num_layers=1)
+    convert_model(tmp_path / "tiny.gguf", tmp_path / "tiny", Layout.META, num_files=2)
+    files = {path.name: path.read_bytes() for path in (tmp_path / "tiny").iterdir()}
+    sums = "".join(f"{hashlib.md5(content).hexdigest()}  {path}\n" for path, content in files.items())
+    site.files |= {f"{FOLDER}/{path}": content for path, content in (files | {"checklist.chk": sums.encode()}).items()}
+    fetch(store, site.link("a"))
+    with camelid.load(str(NAME), models=str(store.folder), threads=1, context_length=256) as model:
+        assert model.chat("Hello!", max_tokens=3).usage.completion_tokens > 0

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from camelid.errors import InvalidRequest
+
 from .blobs import Digest
 from .download import Source, download
 from .manifests import Layer, Manifest
-from .names import HUGGING_FACE, Name
+from .names import HUGGING_FACE, META, Name
 from .registry import Registry
 from .store import Entry, Store
 
@@ -56,7 +58,10 @@ def pull(
 
 
 def origin_of(name: Name) -> Origin:
-    """Return who is asked for a model."""
+    """Return who is asked for a model. Raises InvalidRequest for one of Meta's, which takes a URL."""
+    if name.host == META:
+        hint = f"ask Meta for one, then: camelid pull {name} --url 'https://…'"
+        raise InvalidRequest(f"{name} is fetched with a signed URL", field="model", hint=hint)
     if name.host == HUGGING_FACE:
         from .hugging_face import HuggingFace
 
@@ -66,6 +71,9 @@ def origin_of(name: Name) -> Origin:
 
 def push(entry: Entry, target: Name, watcher: Watcher) -> None:
     """Send a model of the store to a registry. Raises RegistryError, OSError."""
+    if target.host in (HUGGING_FACE, META):
+        hint = "push to Ollama's registry, to Docker Hub, or to a registry of your own"
+        raise InvalidRequest(f"nothing can be pushed to {target.host} here", field="model", hint=hint)
     registry = Registry(target)
     for layer in entry.manifest.blobs:
         watcher.begin(layer)
