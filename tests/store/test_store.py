@@ -85,10 +85,16 @@ def test_verifying_finds_a_changed_and_a_missing_blob(store: Store) -> None:
 def test_leftovers_are_what_no_manifest_names_and_old_downloads(store: Store) -> None:
     unused = store.blobs.path(store.blobs.add(b"nobody's"))
     new, old = (store.blobs.partial(Digest(digit * 64)) for digit in "ab")
-    for path in (new, old):
+    store.making.mkdir()
+    made, manifest = store.making / "1.gguf", store.manifests.path(NAME).with_name(".1.2.part")
+    for path in (new, old, made, manifest):
         path.write_bytes(b"half")
-    os.utime(old, (0, 0))
-    assert {leftover.path for leftover in store.leftovers()} == {unused, old}
+    for path in (old, made, manifest):
+        os.utime(path, (0, 0))
+    assert {leftover.path for leftover in store.leftovers()} == {unused, old, made, manifest}
+    assert {leftover.path for leftover in store.prune()} == {unused, old, made, manifest}
+    assert store.leftovers() == []
+    assert new.exists()
 
 
 def test_leftovers_are_not_guessed_while_a_manifest_cannot_be_read(store: Store) -> None:

@@ -40,7 +40,7 @@ def command(name: str, path: Path, quantization: str | None, models: str | None)
     base = weights_of(store, given.base, path.parent)
     with (
         bar("making the model", 0) as done,
-        gguf_for_store(base, store.folder / "making", quantization, done) as weights,
+        gguf_for_store(base, store.making, quantization, done) as weights,
     ):
         manifest = create(store, wanted, given, path.parent, done, weights)
     click.echo(f"{name} is ready, {size_of(manifest.size)}: camelid run {name}", err=True)

@@ -62,6 +62,7 @@ class Store:
         self.folder = folder
         self.is_own = is_own
         self.disk = disk
+        self.making = folder / "making"  # where a model's weights are written before they are a blob
         self.blobs = Blobs(folder / "blobs", disk)
         self.manifests = Manifests(folder / "manifests", disk)
 
@@ -206,7 +207,8 @@ class Store:
         needed, old_s = self._needed(), time.time() - PARTIAL_AGE_S
         unused = [self.blobs.path(digest) for digest in self.blobs if digest not in needed]
         partial = [path for path in self.blobs.folder.glob("sha256-*-partial*") if path.stat().st_mtime < old_s]
-        partial += [path for path in self.manifests.folder.glob("*/*/*/.*.part") if path.stat().st_mtime < old_s]
+        begun = (*self.manifests.folder.glob("*/*/*/.*.part"), *self.making.glob("*"))
+        partial += [path for path in begun if path.is_file() and path.stat().st_mtime < old_s]
         return [Leftover(path, path.stat().st_size) for path in (*unused, *sorted(partial, reverse=True))]
 
     def prune(self) -> list[Leftover]:
