@@ -182,7 +182,7 @@ REFUSALS: dict[str, tuple[int, str, Callable[[ollama.Client], object]]] = {
     "option of another type": (400, "must be of type integer", lambda c: c.chat("cria", HELLO, options={"top_k": "x"})),
     "option out of range": (400, "top_p must be", lambda c: c.chat("cria", HELLO, options={"top_p": 7.0})),
     "images": (400, "images is not supported", lambda c: c.generate("cria", "x", images=[b"\x89PNG"])),
-    "suffix": (400, "the model's template has no place for a suffix", lambda c: c.generate("cria", "x", suffix="y")),
+    "suffix": (400, "was not trained to fill in", lambda c: c.generate("cria", "x", suffix="y")),
     "thinking": (400, "does not support thinking", lambda c: c.chat("cria", HELLO, think=True)),
     "a keyword": (400, 'format: Unimplemented keys: ["not"]', lambda c: c.chat("cria", HELLO, format={"not": {}})),
     "a prompt too long": (400, "and the context holds", lambda c: c.generate("cria", "word " * 3000)),

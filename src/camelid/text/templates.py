@@ -13,7 +13,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Protocol
 
-from camelid.errors import InvalidRequest, TemplateError
+from camelid.errors import TemplateError
 from camelid.types import Message, ToolSpec
 
 from .go_template import GoTemplate
@@ -71,13 +71,6 @@ def load_template(source: str | None, tokenizer: Tokenizer, *, limits: WorkerLim
 def load_go_template(source: str, tokenizer: Tokenizer) -> ChatTemplate:
     """Return the chat template that a Go template is, as models of Ollama have them. Raises TemplateError."""
     return GoTemplate(source, tokenizer)
-
-
-def insert_prompt(template: ChatTemplate, prompt: str, suffix: str) -> Prompt:
-    """Return the prompt for a text between two others. Raises InvalidRequest where the template has no place for it."""
-    if not isinstance(template, GoTemplate):
-        raise InvalidRequest("the model's template has no place for a suffix", field="suffix")
-    return template.render_insert(prompt, suffix)
 
 
 def call_tag(template: ChatTemplate) -> str | None:
