@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
 import pytest
 from hypothesis import given, settings
@@ -49,6 +50,40 @@ def test_a_template_that_runs_wild_is_ended(template: str, says: str) -> None:
     with pytest.raises(TemplateError, match=says):
         render(parse(template), data, budget=Budget(SMALL, 0))
     assert time.process_time() - started < 2
+
+
+LONG = [
+    *(
+        ("0x1F", "a"),
+        ("1", "0"),
+        ("1.", "0"),
+        ("1e", "1"),
+        ("0b", "1"),
+        ("$", "a"),
+        (".", "a"),
+        ("/*", "*"),
+        ("`", " "),
+    ),
+    *(('"', "\\"), ("'", "\\"), ("", "["), ("", "("), ("", "a "), ("", ".a"), ("1 |", "|"), ("", " "), ("-", "-")),
+    *(
+        ("printf `%", "0"),
+        ("printf `%", "["),
+        ("printf `%", "1"),
+        ("printf `", "%"),
+        ("printf `%", "."),
+        ("print `", "{{"),
+    ),
+]
+
+
+@pytest.mark.parametrize(("start", "filling"), LONG)
+def test_what_is_long_is_read_in_good_time(start: str, filling: str) -> None:
+    """Found by the fuzz campaign: seventy thousand hexadecimal digits took three minutes."""
+    started = time.process_time()
+    for end in ("}}", "` 1}}"):
+        with suppress(TemplateError):
+            render(parse(f"{{{{{start}{filling * 70_000}{end}"), {})
+    assert time.process_time() - started < 5
 
 
 def test_processor_time_is_a_limit_of_its_own() -> None:

@@ -14,8 +14,9 @@ _ESCAPE = re.compile(
     r"|u(?P<short>[0-9a-fA-F]{4})|U(?P<long>[0-9a-fA-F]{8}))"
 )
 _INTEGER = re.compile(r"[+-]?(?:0[xX](?:_?[0-9a-fA-F])+|0[oO](?:_?[0-7])+|0[bB](?:_?[01])+|[0-9](?:_?[0-9])*)")
-_DECIMAL = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
-_HEXADECIMAL = re.compile(r"[+-]?0[xX](?:[0-9a-fA-F]+\.?[0-9a-fA-F]*|\.[0-9a-fA-F]+)[pP][+-]?[0-9]+")
+_DECIMAL = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+_HEXADECIMAL = re.compile(r"[+-]?0[xX](?:[0-9a-fA-F]+(?:\.[0-9a-fA-F]*)?|\.[0-9a-fA-F]+)[pP][+-]?[0-9]+")
+_MAX_DIGITS = 1000  # of a number; reading more takes longer than any is worth
 
 
 def unquote(text: str) -> str:
@@ -39,6 +40,8 @@ def character(text: str) -> int:
 
 def number(text: str) -> int | float:
     """Return the number that a literal writes: one with a point or an exponent is a float."""
+    if len(text) > _MAX_DIGITS:
+        raise ValueError(f"{text[:40]}… has more than {_MAX_DIGITS} digits")
     if text.endswith("i") and not text.lower().lstrip("+-").startswith("0x"):
         raise ValueError(f"{text[:40]} is imaginary, and complex numbers are not supported")
     if _HEXADECIMAL.fullmatch(text):

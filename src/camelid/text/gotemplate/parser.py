@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 from . import nodes
 from .failure import failure
@@ -15,6 +16,7 @@ from .lexer import Kind, Token, tokenize
 from .literals import character, number, unquote
 
 MAX_NESTING = 64  # of blocks and parentheses; templates in use stay below 12
+MAX_TOKENS = 10_000  # of a template; those in use have 2,000
 MAIN = ""  # the name of what stands outside of every definition
 
 _TERMS = frozenset(
@@ -45,7 +47,9 @@ class _Parser:
     """The state of one parse: where it stands, which variables there are, how deep it is."""
 
     def __init__(self, source: str, functions: Collection[str]) -> None:
-        self._tokens = list(tokenize(source))
+        self._tokens = list(islice(tokenize(source), MAX_TOKENS + 1))
+        if len(self._tokens) > MAX_TOKENS:
+            raise failure(self._tokens[-1].line, f"a template may have {MAX_TOKENS} words and signs")
         self._at = 0
         self._functions = functions
         self._definitions: dict[str, nodes.Nodes] = {}
