@@ -166,7 +166,7 @@ class _Interpreter:
     def push_storage(self) -> None:
         """Turn ("storage", kind, key, device, size) into the storage."""
         what, kind, key, _, size = self._stack.pop()
-        if what != "storage" or not isinstance(key, str) or not isinstance(size, int) or size < 0:
+        if what != "storage" or not isinstance(key, str) or type(size) is not int or size < 0:
             raise ValueError("a storage is described by its kind, key, device and size")
         self.push(_Storage(key, STORAGES[kind.text], size))
 
