@@ -60,7 +60,7 @@ def test_what_can_be_followed_is_prepared_once(checker: GrammarChecker, grammar:
         (Grammar(GrammarKind.REGEX, "(" * 2000, "format"), ""),
         (Grammar(GrammarKind.LARK, "nothing", "format"), ""),
         (Grammar(GrammarKind.LARK, "start: " + "(" * 20_000, "format"), ""),
-        (Grammar(GrammarKind.GBNF, "root ::= nowhere", "format"), ""),
+        (Grammar(GrammarKind.GBNF, "root ::= nowhere", "format"), "no GBNF"),
         (Grammar(GrammarKind.GBNF, "root ::= " + "(" * 20_000, "format"), ""),
         (Grammar(GrammarKind.REGEX, "\ud800", "format"), ""),
     ],

@@ -47,6 +47,11 @@ def test_only_what_leads_to_a_match_is_allowed(checker: GrammarChecker) -> None:
     assert allowed(matcher.masks()[0]) == {END, OTHER_END}
 
 
+def test_a_text_that_is_forced_may_be_cut_in_any_way(checker: GrammarChecker) -> None:
+    for grammar in (Grammar.schema({"type": "null"}, "f"), Grammar.choice(["null"], "f")):
+        assert allowed(begin(checker, grammar).masks()[0]) == {ord("n"), TOKENS.index(b"null")}
+
+
 def test_a_control_token_is_no_text_however_it_is_spelled(checker: GrammarChecker) -> None:
     matcher = begin(checker, Grammar(GrammarKind.REGEX, "(?s:.*)"))
     assert {CONTROL, len(TOKENS) - 1}.isdisjoint(allowed(matcher.masks()[0]))

@@ -58,17 +58,22 @@ def _walk(matcher: Any) -> None:
 
 
 def _written(kind: str, source: str) -> str:
+    """Return a grammar in Lark's notation.
+
+    What it forces is not cut into tokens for the model: only a tokenizer cuts as the model is used to, and there is
+    none where the grammar is followed. The last setting wins over any that the source has.
+    """
     from llguidance import LLMatcher
-    from llguidance.gbnf_to_lark import GbnfToLarkError, any_to_lark
+    from llguidance.gbnf_to_lark import any_to_lark
 
     if kind == "regex":
-        return LLMatcher.grammar_from_regex(source)
-    if kind == "gbnf":
+        source = json.loads(LLMatcher.grammar_from_regex(source))["grammars"][0]["lark_grammar"]
+    elif kind == "gbnf":
         try:
             source = any_to_lark(source)
-        except GbnfToLarkError as error:
-            raise ValueError(str(error)) from error
-    return source if kind == "json" else LLMatcher.grammar_from_lark(source)
+        except Exception as error:  # noqa: BLE001 - the library raises the bare class where a rule is missing
+            raise ValueError(f"no GBNF: {error or type(error).__name__}") from error
+    return f'{source}\n%llguidance {{"no_forcing": true}}\n'
 
 
 def _limit_memory(num_bytes: int) -> None:

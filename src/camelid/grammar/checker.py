@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import socket
 import struct
 import subprocess
@@ -31,6 +32,9 @@ _KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONPATH",
 _MAX_VERDICTS = 256
 _MAX_REPLY = 2**24
 _LONGEST_MESSAGE = 300  # characters of what the library says; it may quote the grammar
+
+_QUOTED = re.compile(r"\s*(\d+ \||\^+\s*$)")
+_PLACE = re.compile(r"^at \d+\(\d+\): (failed to compile JSON schema: )?")
 
 _SCHEMAS = (GrammarKind.JSON_SCHEMA, GrammarKind.LENIENT_SCHEMA)
 Key = tuple[GrammarKind, str]
@@ -85,7 +89,7 @@ class GrammarChecker:
         if not self._free.acquire(timeout=self._limits.seconds):
             raise Overloaded("every process that checks grammars is busy", retry_after_s=self._limits.seconds)
         try:
-            reply = self._ask("json" if is_schema else grammar.kind.value, source)
+            reply = self._ask("lark" if is_schema else grammar.kind.value, source)
         except _Gone as gone:  # no verdict to keep: perhaps the machine was busy
             most = f"{self._limits.seconds:g} s or {self._limits.memory_bytes >> 20} MiB"
             raise BadGrammar(
@@ -93,7 +97,9 @@ class GrammarChecker:
             ) from gone
         finally:
             self._free.release()
-        return BadGrammar(_brief(reply["error"])) if "error" in reply else reply["source"]
+        if "error" not in reply:
+            return reply["source"]
+        return BadGrammar(_brief(reply["error"], is_ours=grammar.kind is not GrammarKind.LARK))
 
     def _ask(self, kind: str, source: str) -> dict[str, str]:
         worker = self._take()
@@ -179,9 +185,13 @@ class _Worker:
         return bytes(data)
 
 
-def _brief(message: str) -> str:
-    """Return what the library says as one line that is not too long."""
-    line = " ".join(message.split())
+def _brief(message: str, *, is_ours: bool) -> str:
+    """Return what the library says as one line that is not too long, without the lines of source that it quotes.
+
+    is_ours: the source is in words of ours, so places in it mean nothing to the caller.
+    """
+    line = " ".join(" ".join(part for part in message.splitlines() if not _QUOTED.match(part)).split())
+    line = _PLACE.sub("", line) if is_ours else line
     return line if len(line) <= _LONGEST_MESSAGE else f"{line[: _LONGEST_MESSAGE - 1]}…"
 
 

@@ -75,7 +75,7 @@ class Compiler:
 class _Tokens:
     """A vocabulary in the shape that the library asks for, with the attributes that it looks for.
 
-    Forced text is cut into the longest tokens: close to what a tokenizer does, and always the same.
+    It wants to be able to cut a text, too; the longest tokens will do, because no grammar asks for it (`check_worker`).
     """
 
     is_tokenizer_wrapper = True

@@ -21,13 +21,13 @@ WHITE_SPACE = r"[ ]|\n[ ]{0,32}"
 
 
 def schema_source(grammar: Grammar) -> str:
-    """Return a schema as the library reads it. Raises BadGrammar for what is no schema, or one over its limits."""
+    """Return a schema as a grammar in Lark's notation. Raises BadGrammar for what is no schema, or over its limits."""
     schema = _parsed(grammar)
     _check(schema, grammar.field)
     own: dict[str, Any] = {"whitespace_pattern": WHITE_SPACE, "lenient": grammar.kind is GrammarKind.LENIENT_SCHEMA}
     if isinstance(schema, dict):
         schema = {**schema, "x-guidance": own}
-    return json.dumps({"grammars": [{"json_schema": schema}]})
+    return f"start: %json {json.dumps(schema)}"
 
 
 def _parsed(grammar: Grammar) -> Any:
