@@ -71,7 +71,7 @@ def _written(kind: str, source: str) -> str:
     elif kind == "gbnf":
         try:
             source = any_to_lark(source)
-        except Exception as error:  # noqa: BLE001 - the library raises the bare class where a rule is missing
+        except Exception as error:  # the library raises the bare class where a rule is missing
             raise ValueError(f"no GBNF: {error or type(error).__name__}") from error
     return f'{source}\n%llguidance {{"no_forcing": true}}\n'
 
