@@ -11,57 +11,49 @@ from dataclasses import replace
 
 from camelid.backends.auto import choose_backend, devices
 from camelid.backends.base import CacheType
-from camelid.errors import BadVocabulary, OutOfMemory, TemplateError
+from camelid.errors import BadVocabulary, TemplateError
 from camelid.formats import Checkpoint, open_checkpoint
 from camelid.models.load import naming_of, read_spec
 from camelid.models.memory import memory_need
 from camelid.models.names import Naming
 from camelid.models.spec import ModelSpec
 from camelid.settings import ModelSettings
-from camelid.store.local import find, stamp
+from camelid.store.local import ModelFiles, find, stamp
 from camelid.text.templates import ChatTemplate, load_template
 from camelid.text.tokenizer import Tokenizer
 
 from .makers import chat_template, recommended_sampling, with_parameters
 from .model import Description, NoTemplate, TextSide
-from .sizing import Sizing, choose_sizing
+from .placing import Found, Option, place
 
 _log = logging.getLogger(__name__)
 
 
 def describe(name: str, settings: ModelSettings) -> Description:
-    """Find a model and choose its sizes.
+    """Find a model and choose its sizes, as if it were alone on this machine.
 
     Raises NotFound, FormatError, ModelError, InvalidSetting, and OutOfMemory when it would not fit.
     """
-    files = find(name, settings.models)
+    return place(look_up(find(name, settings.models), settings), settings).description
+
+
+def look_up(files: ModelFiles, settings: ModelSettings) -> Found:
+    """Read what a model is and what it needs on each device that may be taken.
+
+    Raises FormatError, ModelError, InvalidSetting, MissingDependency.
+    """
     files_stamp = stamp(files.weights)
     with open_checkpoint(files.weights) as checkpoint:
         spec = read_spec(checkpoint)
-        device, sizing = _place(checkpoint, spec, settings)
+        options = tuple(_option(checkpoint, spec, replace(settings, device=one)) for one in devices(settings))
         num_parameters = sum(math.prod(info.shape) for info in checkpoint.tensors.values())
-    _log.info(
-        "%s: %d parameters, a context of %d tokens, %d pages of cache, %.0f MiB when all are used",
-        *(files.name, num_parameters, sizing.context_length, sizing.num_pages, sizing.memory_bytes / 2**20),
-    )
-    return Description(files, spec, num_parameters, device, sizing, files_stamp)
+    return Found(files, files_stamp, spec, num_parameters, options)
 
 
-def _place(checkpoint: Checkpoint, spec: ModelSpec, settings: ModelSettings) -> tuple[str, Sizing]:
-    """Choose the first device that the model fits on. Raises what choosing a backend and sizes raises."""
-    *others, last = devices(settings)
-    for device in others:
-        try:
-            return device, _sizing(checkpoint, spec, replace(settings, device=device))
-        except OutOfMemory as error:
-            _log.info("not on the %s: %s", device, error.message)
-    return last, _sizing(checkpoint, spec, replace(settings, device=last))
-
-
-def _sizing(checkpoint: Checkpoint, spec: ModelSpec, settings: ModelSettings) -> Sizing:
+def _option(checkpoint: Checkpoint, spec: ModelSpec, settings: ModelSettings) -> Option:
     backend = choose_backend(settings)
     need = memory_need(checkpoint, spec, backend, CacheType(settings.cache_type))
-    return choose_sizing(need, backend.memory().available_bytes, spec.context_length, settings)
+    return Option(settings.device, need, backend.memory().available_bytes)
 
 
 def read_text_side(description: Description) -> TextSide:

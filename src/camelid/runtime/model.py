@@ -61,6 +61,7 @@ class Description:
     device: str  # what `--device` calls it
     sizing: Sizing
     stamp: str  # of the files, taken before they were read
+    vacant_bytes: int = 0  # free on its device when nothing was loaded there
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class LoadedModel:
     description: Description
     text: TextSide
     engine: EnginePort
-    loaded_at: float = field(default_factory=time.time)
+    loaded_at: float = field(default_factory=time.time)  # Unix time
 
     @property
     def name(self) -> str:

@@ -53,6 +53,20 @@ class Door:
     limits: Limits
     opened_at: float = field(default_factory=time.time)
 
+    async def ready(self, name: str | None, keep_s: float | None = None) -> str:
+        """Return the runtime's name of the model that a request asks for, loaded now if need be.
+
+        keep_s: how long it is kept behind the request, None for as long as usual. Raises what loading raises, and
+        Unavailable when no requests are taken.
+        """
+        with self.lifecycle.request():
+            return (await self.runtime.ready(self.names.resolve(name), keep_s)).name
+
+    async def keep(self, name: str, keep_s: float | None) -> None:
+        """Load a model if need be and keep it so long, where no request follows. Raises what `ready` raises."""
+        with self.lifecycle.request():
+            await self.runtime.keep(self.names.resolve(name), keep_s)
+
     def chat(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
         """Yield the events of `request`, counted."""
         return self.metrics.observed(self.runtime.chat(request), self._label(request.model))

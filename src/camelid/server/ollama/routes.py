@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,8 +18,9 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from camelid import __version__
 from camelid.errors import CamelidError, InvalidRequest, NotFound
+from camelid.runtime.status import ModelStatus
 from camelid.runtime.summary import summarize
-from camelid.store.local import find
+from camelid.store.local import find_by_name, own_name
 from camelid.store.names import parse_name
 from camelid.store.places import all_stores, own_store
 from camelid.store.store import Entry
@@ -32,6 +34,7 @@ from .bodies import ChatBody, CopyBody, GenerateBody, NameBody
 from .replies import MEDIA_TYPE, Clock, Reply, Wrap, as_chat, as_generate, empty, encode
 from .requests import keep_alive_s, to_chat_request, to_generate_request
 
+FOR_EVER = "2318-01-01T00:00:00Z"  # the year that Ollama writes for a model that does not leave
 _CHAT = msgspec.json.Decoder(ChatBody)
 _GENERATE = msgspec.json.Decoder(GenerateBody)
 _NAME = msgspec.json.Decoder(NameBody)
@@ -63,9 +66,11 @@ class OllamaRoutes:
     async def chat(self, request: Request) -> Response:
         """Answer a conversation; without messages, load or unload the model."""
         body, clock = decode(await read_body(request, self._door.limits), _CHAT), Clock()
+        if not body.model:
+            raise InvalidRequest("model is required", field="model")
         if not body.messages:
             return await self._load_only(body.model, keep_alive_s(body.keep_alive), as_chat)
-        own = await self._ready(body.model, clock)
+        own = await self._ready(body.model, clock, keep_alive_s(body.keep_alive))
         ask = to_chat_request(body, own, secrets.randbits(63), self._door.runtime.sampling(own), self._door.limits)
         return await self._answer(request, self._door.chat(ask), Reply(body.model, as_chat, clock), body.stream)
 
@@ -74,7 +79,7 @@ class OllamaRoutes:
         body, clock = decode(await read_body(request, self._door.limits), _GENERATE), Clock()
         if not body.prompt:
             return await self._load_only(body.model, keep_alive_s(body.keep_alive), as_generate)
-        own = await self._ready(body.model, clock)
+        own = await self._ready(body.model, clock, keep_alive_s(body.keep_alive))
         ask = to_generate_request(body, own, secrets.randbits(63), self._door.runtime.sampling(own))
         events = self._door.chat(ask) if isinstance(ask, ChatRequest) else self._door.complete(ask)
         return await self._answer(request, events, Reply(body.model, as_generate, clock), body.stream)
@@ -87,28 +92,36 @@ class OllamaRoutes:
         return await whole(request, events, reply, self._door.lifecycle)
 
     async def _load_only(self, name: str, keep_s: float | None, wrap: Wrap) -> Response:
-        if keep_s == 0:
-            own = self._loaded_name(name)
-            if own is not None:
-                await self._door.runtime.unload(own)
-            return Response(empty(name, wrap, "unload"), media_type="application/json")
-        await self._ready(name, Clock())
-        return Response(empty(name, wrap, "load"), media_type="application/json")
-
-    async def _ready(self, name: str, clock: Clock) -> str:
-        """Return the runtime's name of a model, loaded now if it was not. Raises what loading raises."""
         own = self._loaded_name(name)
-        if own is None:
-            if not name:
-                raise InvalidRequest("model is required", field="model")
-            self._entry_or_bundled(name)
-            own = (await self._door.runtime.load(name)).name
+        if keep_s != 0:
+            with self._in_ollamas_words(name):
+                await self._door.keep(name, keep_s)
+        elif own is not None:
+            await self._door.runtime.release(own)
+        else:
+            await asyncio.to_thread(self._check_known, name)
+        return Response(empty(name, wrap, "load" if keep_s != 0 else "unload"), media_type="application/json")
+
+    async def _ready(self, name: str, clock: Clock, keep_s: float | None) -> str:
+        """Return the runtime's name of a model, loaded now if it was not. Raises what loading raises."""
+        with self._in_ollamas_words(name):
+            own = await self._door.ready(name, keep_s)
         clock.ready = time.perf_counter_ns()
         return own
 
+    @contextlib.contextmanager
+    def _in_ollamas_words(self, name: str) -> Iterator[None]:
+        """Say as Ollama does that a model is not there, or that its name is none."""
+        try:
+            yield
+        except NotFound as error:
+            if name:
+                self._parsed(name)
+            raise NotFound(f"model '{name}' not found") from error
+
     def _loaded_name(self, name: str) -> str | None:
         known = self._door.names.resolve(name)
-        wanted = (known, known.removesuffix(":latest"), f"{known}:latest")
+        wanted = (known, own_name(known))
         return next((status.name for status in self._door.runtime.loaded() if status.name in wanted), None)
 
     # ── models ──
@@ -127,7 +140,12 @@ class OllamaRoutes:
 
     async def ps(self) -> Response:
         """List the loaded models."""
-        return JSONResponse({"models": [_loaded_tag(status) for status in self._door.runtime.loaded()]})
+        loaded = sorted(self._door.runtime.loaded(), key=lambda status: -(status.expires_at or math.inf))
+        digests = await asyncio.to_thread(self._digests)
+        return JSONResponse({"models": [_loaded_tag(status, digests.get(status.name, "")) for status in loaded]})
+
+    def _digests(self) -> dict[str, str]:
+        return {str(entry.name): entry.manifest.digest.hex for entry in self._entries()}
 
     async def show(self, request: Request) -> Response:
         """Describe a model."""
@@ -186,13 +204,10 @@ class OllamaRoutes:
         found = {entry.name: entry for store in reversed(all_stores(self._models)) for entry in store.entries()}
         return sorted(found.values(), key=lambda entry: -entry.modified_s)
 
-    def _entry_or_bundled(self, name: str) -> None:
-        """Raise NotFound in Ollama's words unless the name leads to a model; a path does not: it is no name."""
-        try:
-            self._parsed(name)
-            find(name, self._models)
-        except NotFound as error:
-            raise NotFound(f"model '{name}' not found") from error
+    def _check_known(self, name: str) -> None:
+        """Raise NotFound, in Ollama's words, unless the name leads to a model; a path does not: it is no name."""
+        with self._in_ollamas_words(name):
+            find_by_name(name, self._models)
 
     def _parsed(self, name: str) -> Any:
         try:
@@ -201,8 +216,8 @@ class OllamaRoutes:
             raise InvalidRequest("invalid model name", field="model") from error
 
     def _described(self, name: str) -> dict[str, Any]:
-        self._entry_or_bundled(name)
-        files = find(name, self._models)
+        self._check_known(name)
+        files = find_by_name(name, self._models)
         summary = summarize(files.weights)
         parameters = "\n".join(f"{key:<30} {json.dumps(value)}" for key, value in files.parameters.items())
         texts = {"parameters": parameters, "system": files.system}
@@ -242,30 +257,32 @@ def _watcher(say: Any) -> Watcher:
 
 def _tag(entry: Entry) -> dict[str, Any]:
     name = str(entry.name)
-    modified = datetime.fromtimestamp(entry.modified_s, UTC).isoformat().replace("+00:00", "Z")
     return {
         "name": name,
         "model": name,
-        "modified_at": modified,
+        "modified_at": _written(entry.modified_s),
         "size": entry.manifest.size,
         "digest": entry.manifest.digest.hex,
         "details": _details("llama"),
     }
 
 
-def _loaded_tag(status: Any) -> dict[str, Any]:
-    loaded = datetime.fromtimestamp(status.loaded_at, UTC).isoformat().replace("+00:00", "Z")
+def _loaded_tag(status: ModelStatus, digest: str = "") -> dict[str, Any]:
     return {
         "name": status.name,
         "model": status.name,
-        "modified_at": loaded,
+        "modified_at": _written(status.loaded_at),
         "size": status.memory_bytes,
-        "digest": "",
+        "digest": digest,
         "details": {**_details(status.architecture), "parameter_size": f"{status.num_parameters / 1e9:.1f}B"},
-        "expires_at": "2318-01-01T00:00:00Z",  # it stays until somebody unloads it
+        "expires_at": FOR_EVER if status.expires_at is None else _written(status.expires_at),
         "size_vram": status.memory_bytes if status.backend.startswith("gpu") else 0,
         "context_length": status.context_length,
     }
+
+
+def _written(time_s: float) -> str:
+    return datetime.fromtimestamp(time_s, UTC).isoformat().replace("+00:00", "Z")
 
 
 def _details(family: str) -> dict[str, Any]:

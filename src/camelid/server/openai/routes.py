@@ -51,7 +51,7 @@ class OpenAIRoutes:
         """Answer a conversation."""
         door = self._door
         body = decode(await read_body(request, door.limits), _CHAT)
-        model = door.names.resolve(body.model)
+        model = await door.ready(body.model)
         ask = to_chat_request(body, model, secrets.randbits(64), door.limits, door.runtime.sampling(model))
         form = chat_form(body, body.model or ask.model)
         stamp = self._stamp("chatcmpl")
@@ -64,7 +64,7 @@ class OpenAIRoutes:
         """Continue a text as it stands."""
         door = self._door
         body = decode(await read_body(request, door.limits), _COMPLETION)
-        model = door.names.resolve(body.model)
+        model = await door.ready(body.model)
         asks = to_completion_requests(body, model, secrets.randbits(64), door.limits, door.runtime.sampling(model))
         form = completion_form(body, body.model or model)
         stamp = self._stamp("cmpl")
