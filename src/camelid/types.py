@@ -8,6 +8,7 @@ A value that exists is valid: the checks run when it is made, and nothing checks
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -21,6 +22,7 @@ MAX_TOP_LOGPROBS = 20  # OpenAI's bound
 MAX_STOP_STRINGS = 16
 MAX_STOP_LENGTH = 256  # characters
 MAX_LOGIT_BIAS = 1024  # entries
+MAX_INPUTS = 2048  # of one request for embeddings; OpenAI's bound
 
 Role = Literal["system", "user", "assistant", "tool"]
 
@@ -176,6 +178,30 @@ class CompletionRequest:
     model: str
     prompt: str | tuple[int, ...]
     generation: Generation = Generation()
+
+
+@dataclass(frozen=True)
+class EmbeddingRequest:
+    """Texts, or token ids, that are to become vectors.
+
+    `dimensions` None asks for as many as the model has. `may_cut`: an input that is too long is cut, not refused.
+    """
+
+    model: str
+    inputs: tuple[str | tuple[int, ...], ...]
+    dimensions: int | None = None
+    may_cut: bool = False
+
+    def __post_init__(self) -> None:
+        _check_count("the number of inputs", len(self.inputs), 1, MAX_INPUTS)
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """A vector for each input, as arrays of 32-bit floats (typecode `f`)."""
+
+    vectors: tuple[array[float], ...]
+    prompt_tokens: int
 
 
 class FinishReason(Enum):

@@ -1,6 +1,7 @@
-"""The scripted runtime and the live server of `tests/server` serve here too."""
+"""The scripted runtime and the live server of `tests/server` serve here too, and the tiny models of `tests/models`."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "server"))
+for room in ("server", "models"):
+    sys.path.insert(0, str(Path(__file__).parents[1] / room))

@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from array import array
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from camelid.errors import CamelidError, NotFound
 from camelid.runtime.status import Health, ModelStatus
-from camelid.types import ChatRequest, CompletionRequest, Event, Finished, FinishReason, Sampling, Started, Text, Usage
+from camelid.types import (
+    ChatRequest,
+    CompletionRequest,
+    EmbeddingRequest,
+    Embeddings,
+    Event,
+    Finished,
+    FinishReason,
+    Sampling,
+    Started,
+    Text,
+    Usage,
+)
 
 HEALTHY = Health(
     is_started=True,
@@ -114,6 +127,9 @@ class FakeRuntime:
 
     async def release(self, name: str) -> None:
         self.kept.append((name, 0.0))
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        return Embeddings(tuple(array("f", [1.0, 0.0]) for _ in request.inputs), 2 * len(request.inputs))
 
     async def count_tokens(self, request: ChatRequest) -> int:
         return 7

@@ -50,3 +50,19 @@ class Token:
     logprob: float | None = None
     top: tuple[tuple[int, float], ...] = ()
     cached_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class EmbedRequest:
+    """Make a vector of each of `texts`, which are ids with all that the model wants around them."""
+
+    id: str
+    texts: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """The vectors of a request's texts, in their order: 32-bit floats, little-endian."""
+
+    request_id: str
+    vectors: tuple[bytes, ...]

@@ -36,6 +36,12 @@ class Model(Protocol):
     def forward(self, ops: Ops, batch: Batch) -> Array:
         """Run the new tokens of `batch` and return the logits of its wanted rows: (W, V)."""
 
+    def hidden(self, ops: Ops, batch: Batch) -> Array:
+        """Run the new tokens of `batch` and return their last hidden states: (T, dim)."""
+
+    def scores(self, ops: Ops, batch: Batch) -> Array:
+        """Return what a classifier makes of the first token of each sequence: (S, labels)."""
+
 
 def read_spec(checkpoint: Checkpoint) -> ModelSpec:
     """Return the spec of a GGUF file or of a Hugging Face folder.

@@ -96,6 +96,15 @@ class Weight(Enum):
     DOWN = "down"
 
 
+class Pooling(Enum):
+    """How the hidden states of a text become one vector; the values are GGUF's `pooling_type`."""
+
+    MEAN = 1
+    CLS = 2  # the first token's
+    LAST = 3
+    RANK = 4  # a classifier's score of the first token's, for pairs of texts
+
+
 @dataclass(frozen=True)
 class ModelSpec:
     """An architecture's numbers.
@@ -119,6 +128,7 @@ class ModelSpec:
     rope: RopeSpec
     is_tied: bool  # the head is the embedding
     biased: frozenset[Weight] = field(default_factory=frozenset)
+    pooling: Pooling | None = None  # None: the file does not say
 
     def __post_init__(self) -> None:
         if self.num_heads % self.num_kv_heads:

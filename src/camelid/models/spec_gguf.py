@@ -18,7 +18,7 @@ from camelid.formats.checkpoint import Checkpoint, read
 from . import spec as bounds
 from .fields import Fields, refusal
 from .names import Naming, tensor_name
-from .spec import DivisorScaling, LinearScaling, ModelSpec, RopeScaling, RopeSpec, Weight, YarnScaling
+from .spec import DivisorScaling, LinearScaling, ModelSpec, Pooling, RopeScaling, RopeSpec, Weight, YarnScaling
 from .weights import LAYER_WEIGHTS
 
 ARCHITECTURES = ("llama",)
@@ -53,7 +53,17 @@ def read_gguf(checkpoint: Checkpoint) -> ModelSpec:
         rope=_rope(checkpoint, fields, head_dim),
         is_tied=tensor_name(Naming.GGUF, Weight.HEAD) not in checkpoint.tensors,
         biased=_biased(checkpoint),
+        pooling=read_pooling(fields),
     )
+
+
+def read_pooling(fields: Fields) -> Pooling | None:
+    """Return how the model is pooled; None where the file does not say."""
+    value = fields.count("pooling_type", 1 << 16, low=0, default=0)
+    known = {pooling.value: pooling for pooling in Pooling}
+    if value and value not in known:
+        raise UnsupportedModel(f"pooling of type {value} is not implemented", hint="types that are: 1 to 4")
+    return known.get(value)
 
 
 def _refuse_features(fields: Fields) -> None:

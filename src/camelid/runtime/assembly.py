@@ -48,7 +48,8 @@ def open_engine(load: Load, say: Callable[[str], None]) -> tuple[Engine, str]:
         max_waiting=settings.max_waiting,
         max_guessed=settings.max_guessed,
     )
-    return Engine(model, backend, limits, store=_page_store(load, model.spec, backend)), backend.name
+    store = _page_store(load, model.spec, backend)
+    return Engine(model, backend, limits, store=store, encoder=model), backend.name
 
 
 def _page_store(load: Load, spec: ModelSpec, backend: Backend) -> PageStore | None:

@@ -11,11 +11,11 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Protocol
 
-from camelid.engine.request import GenerateRequest, Token
+from camelid.engine.request import Embedded, EmbedRequest, GenerateRequest, Token
 from camelid.errors import CamelidError, Overloaded, RequestsFailed
 
 from .failure import Failure
-from .frames import Abort, Accepted, Command, Failed, Idle, Report, Stepped, Submit
+from .frames import Abort, Accepted, Command, Embed, Failed, Idle, Read, Report, Stepped, Submit
 
 IDLE_REPORT_S = 1.0  # an idle engine says so this often: the front's health follows within two of them
 
@@ -34,6 +34,18 @@ class Steppable(Protocol):
 
     def has_work(self) -> bool:
         """True while a request is not complete."""
+
+    def submit_texts(self, request: EmbedRequest) -> None:
+        """Take texts in. Raises Overloaded when the queue is full."""
+
+    def embed(self) -> list[Embedded]:
+        """Make one step for texts, and return the requests that are complete with it."""
+
+    def has_texts(self) -> bool:
+        """True while texts wait for their vectors."""
+
+    def warm_up(self) -> float:
+        """Touch every weight; return the seconds of a step of one token."""
 
     def stats(self) -> Mapping[str, float]:
         """Return what it is doing and has done."""
@@ -76,12 +88,16 @@ class EngineLoop:
             self._engine.close()
 
     def _turn(self) -> None:
-        for command in self._line.receive(0.0 if self._engine.has_work() else IDLE_REPORT_S):
+        is_busy = self._engine.has_work() or self._engine.has_texts()
+        for command in self._line.receive(0.0 if is_busy else IDLE_REPORT_S):
             self._obey(command)
         self._readmit()
-        if self._engine.has_work():
+        has_work, has_texts = self._engine.has_work(), self._engine.has_texts()
+        if has_work:
             self._step()
-        else:
+        if has_texts:
+            self._embed()
+        if not (has_work or has_texts):
             self._line.send(Idle(self._steps, dict(self._engine.stats())))
 
     def _obey(self, command: Command) -> None:
@@ -89,6 +105,8 @@ class EngineLoop:
             self._returning.append(command.request)
         elif isinstance(command, Submit):
             self._submit(command.request)
+        elif isinstance(command, Embed):
+            self._submit_texts(command.request)
         elif isinstance(command, Abort):
             self._abort(command)
 
@@ -104,6 +122,12 @@ class EngineLoop:
             self._line.send(Failed(request.id, Failure.of(error)))
         else:
             self._line.send(Accepted(request.id))
+
+    def _submit_texts(self, request: EmbedRequest) -> None:
+        try:
+            self._engine.submit_texts(request)
+        except CamelidError as error:
+            self._line.send(Failed(request.id, Failure.of(error)))
 
     def _readmit(self) -> None:
         while self._returning:
@@ -125,3 +149,9 @@ class EngineLoop:
                 self._line.send(Failed(request_id, Failure.of(error)))
         self._steps += 1
         self._line.send(Stepped(self._steps, time.monotonic() - start, tokens, dict(self._engine.stats())))
+
+    def _embed(self) -> None:
+        start = time.monotonic()
+        complete = self._engine.embed()
+        self._steps += 1
+        self._line.send(Read(self._steps, time.monotonic() - start, complete, dict(self._engine.stats())))

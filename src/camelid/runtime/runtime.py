@@ -17,10 +17,11 @@ from typing import Any
 
 from camelid.errors import CamelidError, Unavailable
 from camelid.settings import KeepSettings, ModelSettings
-from camelid.types import ChatRequest, CompletionRequest, Event, Sampling
+from camelid.types import ChatRequest, CompletionRequest, EmbeddingRequest, Embeddings, Event, Sampling
 
 from . import turn
 from .assembly import open_engine
+from .embedding import embed
 from .engine_port import EnginePort
 from .frames import Load
 from .loaded_models import LoadedModels
@@ -96,6 +97,12 @@ class Runtime:
     def complete(self, request: CompletionRequest) -> AsyncGenerator[Event, None]:
         """Yield the events of one plain completion. Raises as `chat` does."""
         return self._carry(request.model, lambda model: turn.complete(model, request))
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        """Return a vector for each input. Raises NotFound, InvalidRequest, ContextOverflow and what engines raise."""
+        with self._in_flight():
+            async with self._models.use(request.model) as model:
+                return await embed(model, request)
 
     def get(self, name: str) -> LoadedModel:
         """Return a loaded model by its own name or by the one that it was loaded by. Raises NotFound."""

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Protocol
 
 from camelid.runtime.status import Health, ModelStatus
-from camelid.types import ChatRequest, CompletionRequest, Event, Sampling
+from camelid.types import ChatRequest, CompletionRequest, EmbeddingRequest, Embeddings, Event, Sampling
 
 
 class Loaded(Protocol):
@@ -43,6 +43,9 @@ class ServedRuntime(Protocol):
 
     async def release(self, name: str) -> None:
         """Unload a model now, or as soon as its last request has ended."""
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        """Return a vector for each input."""
 
     async def count_tokens(self, request: ChatRequest) -> int:
         """Return how many tokens the prompt of a conversation has."""

@@ -6,12 +6,15 @@ import time
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 
-from camelid.types import ChatRequest, CompletionRequest, Event
+from starlette.requests import Request
+
+from camelid.types import ChatRequest, CompletionRequest, EmbeddingRequest, Embeddings, Event
 
 from .contract import ServedRuntime
 from .lifecycle import Lifecycle
 from .limits import Limits
 from .metrics import Metrics
+from .stream import while_connected
 
 
 class ModelNames:
@@ -74,6 +77,13 @@ class Door:
     def complete(self, request: CompletionRequest) -> AsyncGenerator[Event, None]:
         """Yield the events of `request`, counted."""
         return self.metrics.observed(self.runtime.complete(request), self._label(request.model))
+
+    async def embed(self, request: Request, ask: EmbeddingRequest) -> Embeddings:
+        """Return a vector for each input, counted. Gives up when the client leaves (raises Cancelled)."""
+        with self.lifecycle.request() as ended:
+            found = await while_connected(self.runtime.embed(ask), request.receive, ended)
+        self.metrics.count_embedded(found.prompt_tokens, self._label(ask.model))
+        return found
 
     def _label(self, model: str) -> str:
         """Return the name under which requests for `model` are counted.

@@ -185,7 +185,9 @@ def _ends(
     bos_id = _id(metadata, "bos_token_id", len(vocabulary.tokens))
     adds_bos = bool(metadata.get(_PREFIX + "add_bos_token", adds_bos)) and bos_id is not None
     eos_ids = frozenset(index for index in (*named, *known) if index is not None)
-    return Ends(bos_id, _id(metadata, "eos_token_id", len(vocabulary.tokens)), eos_ids, adds_bos)
+    eos_id = _id(metadata, "eos_token_id", len(vocabulary.tokens))
+    adds_eos = bool(metadata.get(_PREFIX + "add_eos_token", False)) and eos_id is not None
+    return Ends(bos_id, eos_id, eos_ids, adds_bos, adds_eos)
 
 
 def _pre_name(metadata: Mapping[str, Any], vocabulary: _Vocabulary) -> str:

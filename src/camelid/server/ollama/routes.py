@@ -17,7 +17,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from camelid import __version__
-from camelid.errors import CamelidError, InvalidRequest, NotFound
+from camelid.errors import CamelidError, ContextOverflow, InvalidRequest, NotFound
 from camelid.runtime.status import ModelStatus
 from camelid.runtime.summary import summarize
 from camelid.store.local import find_by_name, own_name
@@ -25,18 +25,22 @@ from camelid.store.names import parse_name
 from camelid.store.places import all_stores, own_store
 from camelid.store.store import Entry
 from camelid.store.transfer import Watcher, pull
-from camelid.types import ChatRequest, Event
+from camelid.types import ChatRequest, Embeddings, Event
 
 from ..decode import decode, read_body
 from ..door import Door
 from ..stream import EventStream, whole
 from .bodies import ChatBody, CopyBody, GenerateBody, NameBody
+from .embeddings import EmbedBody, OldEmbedBody, inputs_of, to_embedding_request
+from .embeddings import to_reply as to_embed_reply
 from .replies import MEDIA_TYPE, Clock, Reply, Wrap, as_chat, as_generate, empty, encode
 from .requests import keep_alive_s, to_chat_request, to_generate_request
 
 FOR_EVER = "2318-01-01T00:00:00Z"  # the year that Ollama writes for a model that does not leave
 _CHAT = msgspec.json.Decoder(ChatBody)
 _GENERATE = msgspec.json.Decoder(GenerateBody)
+_EMBED = msgspec.json.Decoder(EmbedBody)
+_EMBED_ONE = msgspec.json.Decoder(OldEmbedBody)
 _NAME = msgspec.json.Decoder(NameBody)
 _COPY = msgspec.json.Decoder(CopyBody)
 
@@ -55,6 +59,8 @@ class OllamaRoutes:
             routes.add_api_route(path, handler, methods=["GET", "HEAD"], include_in_schema=False)
         routes.add_api_route("/api/ps", self.ps, methods=["GET"], include_in_schema=False)
         for path, post in (("chat", self.chat), ("generate", self.generate), ("show", self.show)):
+            routes.add_api_route(f"/api/{path}", post, methods=["POST"], include_in_schema=False)
+        for path, post in (("embed", self.embed), ("embeddings", self.embed_one)):
             routes.add_api_route(f"/api/{path}", post, methods=["POST"], include_in_schema=False)
         for path, post in (("pull", self.pull), ("copy", self.copy)):
             routes.add_api_route(f"/api/{path}", post, methods=["POST"], include_in_schema=False)
@@ -83,6 +89,34 @@ class OllamaRoutes:
         ask = to_generate_request(body, own, secrets.randbits(63), self._door.runtime.sampling(own))
         events = self._door.chat(ask) if isinstance(ask, ChatRequest) else self._door.complete(ask)
         return await self._answer(request, events, Reply(body.model, as_generate, clock), body.stream)
+
+    async def embed(self, request: Request) -> Response:
+        """Make vectors of texts; without texts, load the model."""
+        body, clock = decode(await read_body(request, self._door.limits), _EMBED), Clock()
+        found = await self._embedded(request, body, clock)
+        return _json(to_embed_reply(body.model, found, clock))
+
+    async def embed_one(self, request: Request) -> Response:
+        """Make a vector of one text, as older clients ask for it."""
+        old, clock = decode(await read_body(request, self._door.limits), _EMBED_ONE), Clock()
+        body = EmbedBody(old.model, old.prompt, keep_alive=old.keep_alive, options=old.options)
+        found = await self._embedded(request, body, clock)
+        return _json({"embedding": list(found.vectors[0]) if found.vectors else []})
+
+    async def _embedded(self, request: Request, body: EmbedBody, clock: Clock) -> Embeddings:
+        if not body.model:
+            raise InvalidRequest("model is required", field="model")
+        keep_s = keep_alive_s(body.keep_alive)
+        if not inputs_of(body):
+            with self._in_ollamas_words(body.model):
+                await self._door.keep(body.model, keep_s)
+            clock.ready = time.perf_counter_ns()
+            return Embeddings((), 0)
+        own = await self._ready(body.model, clock, keep_s)
+        try:
+            return await self._door.embed(request, to_embedding_request(body, own))
+        except ContextOverflow as error:
+            raise InvalidRequest("the input length exceeds the context length", field="input") from error
 
     async def _answer(
         self, request: Request, events: AsyncGenerator[Event, None], reply: Reply, stream: bool
@@ -240,6 +274,10 @@ class OllamaRoutes:
             },
             "capabilities": ["completion"],
         }
+
+
+def _json(values: dict[str, Any]) -> Response:
+    return Response(encode(values), media_type="application/json")
 
 
 def _watcher(say: Any) -> Watcher:

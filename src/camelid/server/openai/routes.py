@@ -18,17 +18,19 @@ from ..door import Door
 from ..merge import merge
 from ..stream import EventStream, whole
 from .bodies import ChatBody, CompletionBody
+from .embeddings import EmbeddingBody, to_embedding_request, to_reply
 from .replies import ChatReply, ChatStream, CompletionReply, CompletionStream, Stamp, model_card
 from .requests import chat_form, completion_form, to_chat_request, to_completion_requests
 
 _CHAT = msgspec.json.Decoder(ChatBody)
 _COMPLETION = msgspec.json.Decoder(CompletionBody)
+_EMBEDDING = msgspec.json.Decoder(EmbeddingBody)
 SCHEMA_PATH = "#/components/schemas/{name}"
 
 
 def schemas() -> dict[str, Any]:
     """Return the JSON schemas of the bodies, for the OpenAPI document."""
-    return msgspec.json.schema_components([ChatBody, CompletionBody], ref_template=SCHEMA_PATH)[1]
+    return msgspec.json.schema_components([ChatBody, CompletionBody, EmbeddingBody], ref_template=SCHEMA_PATH)[1]
 
 
 class OpenAIRoutes:
@@ -43,6 +45,7 @@ class OpenAIRoutes:
         routes = APIRouter(prefix="/v1", tags=["openai"])
         _add_post(routes, "/chat/completions", self.chat, "ChatBody")
         _add_post(routes, "/completions", self.complete, "CompletionBody")
+        _add_post(routes, "/embeddings", self.embed, "EmbeddingBody")
         routes.add_api_route("/models", self.models, methods=["GET"])
         routes.add_api_route("/models/{name:path}", self.model, methods=["GET"])
         return routes
@@ -73,6 +76,14 @@ class OpenAIRoutes:
         if form.stream:
             return EventStream(events, CompletionStream(stamp, form, len(asks)), door.lifecycle, door.limits)
         return await whole(request, events, CompletionReply(stamp, form, len(asks)), door.lifecycle)
+
+    async def embed(self, request: Request) -> Response:
+        """Make vectors of texts."""
+        door = self._door
+        body = decode(await read_body(request, door.limits), _EMBEDDING)
+        model = await door.ready(body.model)
+        found = await door.embed(request, to_embedding_request(body, model))
+        return Response(msgspec.json.encode(to_reply(found, body, body.model or model)), media_type="application/json")
 
     async def models(self) -> Response:
         """List what is loaded, under all its names."""
