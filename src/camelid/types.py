@@ -204,6 +204,26 @@ class Embeddings:
     prompt_tokens: int
 
 
+@dataclass(frozen=True)
+class RankRequest:
+    """Texts that are to be put in order by how well they answer a query."""
+
+    model: str
+    query: str
+    documents: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        _check_count("the number of documents", len(self.documents), 1, MAX_INPUTS)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """A score from 0 to 1 for each document, in the order in which they were given."""
+
+    scores: tuple[float, ...]
+    prompt_tokens: int
+
+
 class FinishReason(Enum):
     """Why an answer ended."""
 

@@ -17,6 +17,8 @@ from camelid.types import (
     Event,
     Finished,
     FinishReason,
+    Ranking,
+    RankRequest,
     Sampling,
     Started,
     Text,
@@ -130,6 +132,9 @@ class FakeRuntime:
 
     async def embed(self, request: EmbeddingRequest) -> Embeddings:
         return Embeddings(tuple(array("f", [1.0, 0.0]) for _ in request.inputs), 2 * len(request.inputs))
+
+    async def rank(self, request: RankRequest) -> Ranking:
+        return Ranking(tuple(1 / len(text) for text in request.documents), 7)
 
     async def count_tokens(self, request: ChatRequest) -> int:
         return 7

@@ -25,7 +25,7 @@ def command(name: str, as_json: bool, models: str | None) -> None:
             continue
         click.echo(f"  {title.capitalize()}")
         for key, value in values.items():
-            click.echo(f"    {key:<22}{value}")
+            click.echo(f"    {key:<22}{', '.join(value) if isinstance(value, list) else value}")
         click.echo()
 
 

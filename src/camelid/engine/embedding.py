@@ -129,6 +129,8 @@ class Embedder:
         settings = self._settings
         if not request.texts or request.id in self._vectors:
             raise InvalidRequest("a request for embeddings needs an id of its own and at least one text", field="input")
+        if request.seconds and len(request.seconds) != len(request.texts):
+            raise InvalidRequest("each pair needs a place where its second text begins", field="input")
         for ids in request.texts:
             if not ids:
                 raise InvalidRequest("a text must have at least one token", field="input")
@@ -174,6 +176,7 @@ class Embedder:
             row_starts=np.cumsum([0, *counts]).astype(np.int32),
             page_table=table,
             wanted=np.empty(0, np.int32),
+            segments=np.concatenate([_segments(text, count) for text, count in chunks]),
         )
 
     def _parts(self, chunks: list[tuple[_Text, int]], rows: Floats) -> list[tuple[tuple[_Text, int], Floats]]:
@@ -203,6 +206,13 @@ class Embedder:
         if self._pool is not None:
             self._pool.give_back(text.pages)
         text.pages = []
+
+
+def _segments(text: _Text, count: int) -> NDArray[np.int32]:
+    """Return for each of the next tokens whether it belongs to the second text of a pair."""
+    seconds = text.request.seconds
+    begin = seconds[text.index] if seconds else len(text.ids)
+    return (np.arange(text.num_computed, text.num_computed + count) >= begin).astype(np.int32)
 
 
 def pooled(pooling: Pooling, total: Floats, rows: Floats, *, is_first: bool) -> Floats:

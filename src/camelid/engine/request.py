@@ -54,10 +54,14 @@ class Token:
 
 @dataclass(frozen=True)
 class EmbedRequest:
-    """Make a vector of each of `texts`, which are ids with all that the model wants around them."""
+    """Make a vector of each of `texts`, which are ids with all that the model wants around them.
+
+    `seconds` says, where texts are pairs, with which token the second one of each begins.
+    """
 
     id: str
     texts: tuple[tuple[int, ...], ...]
+    seconds: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,8 @@ from .makers import chat_template, recommended_sampling, with_parameters
 from .model import Description, NoTemplate, TextSide
 from .placing import Found, Option, place
 
+NO_CHAT = NoTemplate(TemplateError("this model makes embeddings and does not support chat"))
+
 _log = logging.getLogger(__name__)
 
 
@@ -66,7 +68,8 @@ def read_text_side(description: Description) -> TextSide:
         tokenizer = _tokenizer(checkpoint)
         tokenizer.check_rows(description.spec.vocab_size)
         sampling = with_parameters(recommended_sampling(checkpoint), description.files.parameters)
-        return TextSide(tokenizer, _template(checkpoint, tokenizer), sampling)
+        template = NO_CHAT if description.spec.encoder is not None else _template(checkpoint, tokenizer)
+        return TextSide(tokenizer, template, sampling)
 
 
 def _tokenizer(checkpoint: Checkpoint) -> Tokenizer:

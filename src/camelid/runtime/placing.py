@@ -151,5 +151,7 @@ def _promised(option: Option, tenants: Iterable[Tenant]) -> int:
 
 
 def _is_squeezed(description: Description, settings: ModelSettings) -> bool:
+    if description.spec.encoder is not None:
+        return False
     wanted = settings.context_length or min(description.spec.context_length, COMFORTABLE_CONTEXT)
     return settings.cache_memory is None and description.sizing.context_length < wanted

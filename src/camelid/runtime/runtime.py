@@ -17,11 +17,20 @@ from typing import Any
 
 from camelid.errors import CamelidError, Unavailable
 from camelid.settings import KeepSettings, ModelSettings
-from camelid.types import ChatRequest, CompletionRequest, EmbeddingRequest, Embeddings, Event, Sampling
+from camelid.types import (
+    ChatRequest,
+    CompletionRequest,
+    EmbeddingRequest,
+    Embeddings,
+    Event,
+    Ranking,
+    RankRequest,
+    Sampling,
+)
 
 from . import turn
 from .assembly import open_engine
-from .embedding import embed
+from .embedding import embed, rank
 from .engine_port import EnginePort
 from .frames import Load
 from .loaded_models import LoadedModels
@@ -103,6 +112,12 @@ class Runtime:
         with self._in_flight():
             async with self._models.use(request.model) as model:
                 return await embed(model, request)
+
+    async def rank(self, request: RankRequest) -> Ranking:
+        """Return how well each document answers a query. Raises as `embed` does."""
+        with self._in_flight():
+            async with self._models.use(request.model) as model:
+                return await rank(model, request)
 
     def get(self, name: str) -> LoadedModel:
         """Return a loaded model by its own name or by the one that it was loaded by. Raises NotFound."""

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import cast
 
 from camelid.engine.request import GenerateRequest
-from camelid.errors import ContextOverflow
+from camelid.errors import ContextOverflow, InvalidRequest
 from camelid.types import (
     ChatRequest,
     CompletionRequest,
@@ -38,6 +38,7 @@ def chat(model: LoadedModel, request: ChatRequest) -> AsyncGenerator[Event, None
     """
 
     def encode() -> list[int]:
+        _check_generates(model, "chat")
         return encode_chat(model, request)
 
     def answer(choice: int) -> GrowingAnswer:
@@ -69,6 +70,7 @@ def complete(model: LoadedModel, request: CompletionRequest) -> AsyncGenerator[E
     """
 
     def encode() -> list[int]:
+        _check_generates(model, "generate")
         if not isinstance(request.prompt, str):
             return list(request.prompt)
         tokenizer = model.text.tokenizer
@@ -79,6 +81,11 @@ def complete(model: LoadedModel, request: CompletionRequest) -> AsyncGenerator[E
         return GrowingAnswer(choice, model.text.tokenizer, request.generation, continues_text=True)
 
     return _turn(model, request.generation, encode, answer)
+
+
+def _check_generates(model: LoadedModel, what: str) -> None:
+    if model.description.spec.encoder is not None:
+        raise InvalidRequest(f'"{model.name}" does not support {what}', field="model", hint="it makes embeddings")
 
 
 async def _turn(

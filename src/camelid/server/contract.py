@@ -6,7 +6,16 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Protocol
 
 from camelid.runtime.status import Health, ModelStatus
-from camelid.types import ChatRequest, CompletionRequest, EmbeddingRequest, Embeddings, Event, Sampling
+from camelid.types import (
+    ChatRequest,
+    CompletionRequest,
+    EmbeddingRequest,
+    Embeddings,
+    Event,
+    Ranking,
+    RankRequest,
+    Sampling,
+)
 
 
 class Loaded(Protocol):
@@ -46,6 +55,9 @@ class ServedRuntime(Protocol):
 
     async def embed(self, request: EmbeddingRequest) -> Embeddings:
         """Return a vector for each input."""
+
+    async def rank(self, request: RankRequest) -> Ranking:
+        """Return how well each document answers a query."""
 
     async def count_tokens(self, request: ChatRequest) -> int:
         """Return how many tokens the prompt of a conversation has."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
-from camelid.types import ChatRequest, CompletionRequest, EmbeddingRequest, Embeddings, Event
+from camelid.types import ChatRequest, CompletionRequest, EmbeddingRequest, Embeddings, Event, Ranking, RankRequest
 
 from .contract import ServedRuntime
 from .lifecycle import Lifecycle
@@ -82,6 +82,13 @@ class Door:
         """Return a vector for each input, counted. Gives up when the client leaves (raises Cancelled)."""
         with self.lifecycle.request() as ended:
             found = await while_connected(self.runtime.embed(ask), request.receive, ended)
+        self.metrics.count_embedded(found.prompt_tokens, self._label(ask.model))
+        return found
+
+    async def rank(self, request: Request, ask: RankRequest) -> Ranking:
+        """Return how well each document answers a query, counted. Gives up when the client leaves."""
+        with self.lifecycle.request() as ended:
+            found = await while_connected(self.runtime.rank(ask), request.receive, ended)
         self.metrics.count_embedded(found.prompt_tokens, self._label(ask.model))
         return found
 

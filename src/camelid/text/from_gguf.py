@@ -17,6 +17,7 @@ from .bytelevel import REQUIRED
 from .merges import cuts_of
 from .pretokenizers import is_llama_3_kin, pre_tokenizer
 from .tokenizer import TURN_ENDS, ControlToken, Ends, Spelling, Tokenizer, looks_like_control
+from .wordpiece import from_gguf_wordpiece
 
 if TYPE_CHECKING:
     import tokenizers
@@ -114,7 +115,7 @@ def _sentence_piece(metadata: Mapping[str, Any]) -> Tokenizer:
     return _assemble(metadata, vocabulary, core, Spelling.SENTENCE_PIECE, adds_bos=True, strips_first_space=adds_space)
 
 
-_BUILDERS = {"gpt2": _byte_level, "llama": _sentence_piece}
+_BUILDERS = {"gpt2": _byte_level, "llama": _sentence_piece, "bert": from_gguf_wordpiece}
 
 
 def _assemble(

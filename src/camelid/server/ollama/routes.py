@@ -272,7 +272,7 @@ class OllamaRoutes:
                 f"{family}.embedding_length": summary["embedding length"],
                 f"{family}.block_count": summary["layers"],
             },
-            "capabilities": ["completion"],
+            "capabilities": summary["capabilities"],
         }
 
 

@@ -21,16 +21,20 @@ from .bodies import ChatBody, CompletionBody
 from .embeddings import EmbeddingBody, to_embedding_request, to_reply
 from .replies import ChatReply, ChatStream, CompletionReply, CompletionStream, Stamp, model_card
 from .requests import chat_form, completion_form, to_chat_request, to_completion_requests
+from .rerank import RerankBody, to_rank_reply, to_rank_request
 
 _CHAT = msgspec.json.Decoder(ChatBody)
 _COMPLETION = msgspec.json.Decoder(CompletionBody)
 _EMBEDDING = msgspec.json.Decoder(EmbeddingBody)
+_RERANK = msgspec.json.Decoder(RerankBody)
 SCHEMA_PATH = "#/components/schemas/{name}"
 
 
 def schemas() -> dict[str, Any]:
     """Return the JSON schemas of the bodies, for the OpenAPI document."""
-    return msgspec.json.schema_components([ChatBody, CompletionBody, EmbeddingBody], ref_template=SCHEMA_PATH)[1]
+    return msgspec.json.schema_components(
+        [ChatBody, CompletionBody, EmbeddingBody, RerankBody], ref_template=SCHEMA_PATH
+    )[1]
 
 
 class OpenAIRoutes:
@@ -46,6 +50,7 @@ class OpenAIRoutes:
         _add_post(routes, "/chat/completions", self.chat, "ChatBody")
         _add_post(routes, "/completions", self.complete, "CompletionBody")
         _add_post(routes, "/embeddings", self.embed, "EmbeddingBody")
+        _add_post(routes, "/rerank", self.rank, "RerankBody")
         routes.add_api_route("/models", self.models, methods=["GET"])
         routes.add_api_route("/models/{name:path}", self.model, methods=["GET"])
         return routes
@@ -84,6 +89,14 @@ class OpenAIRoutes:
         model = await door.ready(body.model)
         found = await door.embed(request, to_embedding_request(body, model))
         return Response(msgspec.json.encode(to_reply(found, body, body.model or model)), media_type="application/json")
+
+    async def rank(self, request: Request) -> Response:
+        """Put documents in order by how well they answer a query."""
+        door = self._door
+        body = decode(await read_body(request, door.limits), _RERANK)
+        model = await door.ready(body.model)
+        found = await door.rank(request, to_rank_request(body, model))
+        return JSONResponse(to_rank_reply(found, body, body.model or model))
 
     async def models(self) -> Response:
         """List what is loaded, under all its names."""

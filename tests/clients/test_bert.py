@@ -1,0 +1,187 @@
+"""BERT models of the store through the official clients: embeddings beside a model that chats, and ranking."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ollama
+import openai
+import pytest
+import torch
+from bert_checkpoints import bert, bert_checkpoint
+from tests.text.test_wordpiece import VOCABULARY, metadata
+from tiny_models import MemoryCheckpoint
+
+from camelid.formats.gguf_writer import tensor_from_raw, write_gguf
+from camelid.store.manifests import DOCKER_MANIFEST, OLLAMA_LAYER, Layer, write_manifest
+from camelid.store.names import parse_name
+from camelid.store.store import Store
+from camelid.text import from_gguf
+
+TEXTS = ["Llamas hum.", "Overweight llamas, humming: ü!", "x"]
+SIZE = {"vocab_size": len(VOCABULARY)}
+WORDS = from_gguf(metadata(VOCABULARY))
+
+
+def stored(store: Store, name: str, checkpoint: MemoryCheckpoint) -> None:
+    path = store.folder / f"{name}.gguf"
+    tensors = [tensor_from_raw(n, t.shape, t.block_type, checkpoint.raw(n)) for n, t in checkpoint.tensors.items()]
+    write_gguf(path, {**checkpoint.metadata, **metadata(VOCABULARY)}, tensors)
+    layer = Layer(f"{OLLAMA_LAYER}model", store.blobs.add_file(path), path.stat().st_size)
+    config = Layer("application/vnd.docker.container.image.v1+json", store.blobs.add(b"{}"), 2)
+    store.manifests.write(parse_name(name), write_manifest(DOCKER_MANIFEST, config, (layer,)))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A store with a model that embeds, and one that ranks."""
+    store = Store(tmp_path_factory.mktemp("models"))
+    stored(store, "all-minilm", bert_checkpoint(bert(**SIZE), pooling_type=1))
+    stored(store, "ranker", bert_checkpoint(bert(num_labels=1, **SIZE), pooling_type=4))
+    return store
+
+
+@pytest.fixture(scope="module")
+def url(store: Store) -> Iterator[str]:
+    command = [sys.executable, "-m", "camelid", "serve", "cria", "--port", "0", "--models", str(store.folder)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "CAMELID_CONTEXT_LENGTH": "512"}
+    command += ["--log-level", "warning"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            assert process.stderr is not None
+            lines = iter(process.stderr.readline, "")
+            yield next(found[0] for line in lines if (found := re.search(r"http://[\d.]+:\d+", line)))
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def client(url: str) -> Iterator[ollama.Client]:
+    client = ollama.Client(host=url)
+    yield client
+    client._client.close()
+
+
+def test_an_embedding_model_is_loaded_beside_the_one_that_chats(client: ollama.Client, url: str) -> None:
+    theirs = bert(**SIZE)
+    reply = client.embed("all-minilm", TEXTS)
+    with torch.no_grad():
+        rows = [theirs(torch.tensor([WORDS.encode_whole(text)])).last_hidden_state[0].mean(0) for text in TEXTS]
+    expected = np.stack([torch.nn.functional.normalize(row, dim=0).numpy() for row in rows])
+    np.testing.assert_allclose(reply.embeddings, expected, atol=5e-6)
+    with openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0) as other:
+        found = other.embeddings.create(model="all-minilm", input=TEXTS)
+    np.testing.assert_allclose([item.embedding for item in found.data], expected, atol=5e-6)
+    assert client.chat("cria", [{"role": "user", "content": "Hello!"}], options={"num_predict": 1}).done
+    loaded = {model.model: model for model in client.ps().models}
+    assert set(loaded) == {"cria", "all-minilm:latest"}
+    assert loaded["all-minilm:latest"].context_length == 128  # less than what was asked for the other one
+    assert client.show("all-minilm").capabilities == ["embedding"]
+
+
+def test_a_long_text_is_cut_and_keeps_its_end(client: ollama.Client) -> None:
+    long = "hum " * 200
+    ids = WORDS.encode_whole(long)
+    assert client.embed("all-minilm", long).prompt_eval_count == 128
+    (cut,) = client.embed("all-minilm", long).embeddings
+    with torch.no_grad():
+        row = bert(**SIZE)(torch.tensor([[*ids[:127], ids[-1]]])).last_hidden_state[0].mean(0)
+    np.testing.assert_allclose(cut, torch.nn.functional.normalize(row, dim=0).numpy(), atol=5e-6)
+
+
+@pytest.mark.parametrize(
+    ("what", "ask"),
+    [
+        ("chat", lambda c: c.chat("all-minilm", [{"role": "user", "content": "Hello!"}])),
+        ("generate", lambda c: c.generate("all-minilm", "Hello", raw=True)),
+        ("embeddings", lambda c: c.embed("ranker", "Hello")),
+    ],
+)
+def test_what_a_model_is_not_for_is_refused_by_name(client: ollama.Client, what: str, ask: Any) -> None:
+    with pytest.raises(ollama.ResponseError, match=f"does not support {what}") as caught:
+        ask(client)
+    assert caught.value.status_code == 400
+
+
+def rerank(url: str, body: dict[str, Any]) -> dict[str, Any]:
+    request = urllib.request.Request(
+        f"{url}/v1/rerank", json.dumps(body).encode(), {"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request) as response:
+        answer: dict[str, Any] = json.loads(response.read())
+    return answer
+
+
+DOCUMENTS = ["the llama hums", "overweight", {"text": "unable llamas hum over the weight"}, "中国"]
+
+
+def test_documents_are_ranked_as_a_cross_encoder_of_transformers_ranks_them(url: str) -> None:
+    theirs = bert(num_labels=1, **SIZE)
+    answer = rerank(url, {"model": "ranker", "query": "do llamas hum?", "documents": DOCUMENTS})
+    query, scores = WORDS.encode_whole("do llamas hum?"), []
+    for document in DOCUMENTS:
+        text = document if isinstance(document, str) else document["text"]
+        second = WORDS.encode_whole(text)[1:]
+        types = [0] * len(query) + [1] * len(second)
+        with torch.no_grad():
+            logit = theirs(torch.tensor([query + second]), token_type_ids=torch.tensor([types])).logits
+        scores.append(torch.sigmoid(logit).item())
+    found = {result["index"]: result["relevance_score"] for result in answer["results"]}
+    np.testing.assert_allclose([found[index] for index in range(4)], scores, atol=1e-5)
+    assert list(found) == sorted(found, key=lambda index: -found[index])
+    assert len(set(found.values())) == 4
+    assert answer["usage"]["prompt_tokens"] > 4 * len(query)
+
+
+def test_the_best_few_come_back_with_their_texts_on_request(url: str) -> None:
+    body = {"model": "ranker", "query": "q", "documents": DOCUMENTS}
+    everything = rerank(url, body)["results"]
+    best = rerank(url, {**body, "top_n": 2, "return_documents": True})["results"]
+    assert [(one["index"], one["relevance_score"]) for one in best] == [
+        (one["index"], one["relevance_score"]) for one in everything[:2]
+    ]
+    texts = [document if isinstance(document, str) else document["text"] for document in DOCUMENTS]
+    assert [one["document"] for one in best] == [{"text": texts[one["index"]]} for one in best]
+
+
+def test_a_document_that_is_too_long_is_cut(url: str) -> None:
+    answer = rerank(url, {"model": "ranker", "query": "q", "documents": ["hum " * 500]})
+    assert answer["usage"]["prompt_tokens"] == 128
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"model": "cria"}, '"cria" does not support rerank'),
+        ({"model": "all-minilm"}, "does not support rerank"),
+        ({"documents": []}, "documents must be 1–2048"),
+        ({"query": ""}, "query must not be empty"),
+        ({"query": "hum " * 200}, "the query, with room for a document"),
+        ({"top_n": 0}, "top_n must be at least 1"),
+        ({"documents": [1]}, "documents"),
+        ({"max_chunks": 3}, "unknown field 'max_chunks'"),
+    ],
+)
+def test_what_cannot_be_ranked_is_refused(url: str, changes: dict[str, Any], text: str) -> None:
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        rerank(url, {"model": "ranker", "query": "q", "documents": ["a"], **changes})
+    with caught.value as answer:
+        error = json.loads(answer.read())["error"]
+    assert (caught.value.code, text in error["message"]) == (400, True), error
+
+
+def test_the_models_folder_is_all_that_callers_reach(url: str, store: Store) -> None:
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        rerank(url, {"model": str(Path(store.folder) / "ranker.gguf"), "query": "q", "documents": ["a"]})
+    with caught.value as answer:
+        assert answer.code == 404
