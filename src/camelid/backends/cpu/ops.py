@@ -49,8 +49,9 @@ class Pages:
 class CpuOps:
     """The operations on one batch."""
 
-    def __init__(self, processor: Processor, pages: Pages | None) -> None:
+    def __init__(self, processor: Processor, pages: Pages | None, workers: encoders.Workers) -> None:
         self._processor = processor
+        self._workers = workers
         self._pages = pages
         self._step: tuple[Batch, Step] | None = None
 
@@ -102,11 +103,11 @@ class CpuOps:
 
     def gelu(self, x: Floats) -> Floats:
         """Return x × Φ(x), in place."""
-        return encoders.gelu(x)
+        return encoders.gelu(x, self._workers)
 
     def attend_whole(self, q: Floats, k: Floats, v: Floats, attention: AttentionSpec, batch: Batch) -> Floats:
         """Rotate q and k, and let every token attend to all tokens of its sequence."""
-        return encoders.attend_whole(q, k, v, attention, batch)
+        return encoders.attend_whole(q, k, v, attention, batch, self._workers)
 
     def rows(self, x: Floats, indexes: NDArray[np.int32]) -> Floats:
         """Return the rows `indexes` of x."""
