@@ -34,6 +34,7 @@ from .lifecycle import Lifecycle
 from .limits import Limits
 from .listen import listen, url_of
 from .metrics import Metrics
+from .ollama.making_routes import MakingRoutes
 from .ollama.routes import OllamaRoutes
 from .openai import routes as openai_routes
 from .openai.replies import error_body
@@ -75,6 +76,7 @@ def create_app(
     app.include_router(openai_routes.OpenAIRoutes(door, f"camelid-{__version__}").router())
     app.include_router(AnthropicRoutes(door).router())
     app.include_router(OllamaRoutes(door, models).router())
+    app.include_router(MakingRoutes(door, models).router())
     _answer_errors(app)
     _describe(app, openai_routes.schemas())
     return app

@@ -8,23 +8,23 @@ import json
 import math
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 from fastapi import APIRouter, Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 
 from camelid import __version__
-from camelid.errors import CamelidError, ContextOverflow, InvalidRequest, NotFound
+from camelid.errors import ContextOverflow, InvalidRequest, NotFound, RegistryError
 from camelid.runtime.status import ModelStatus
 from camelid.runtime.summary import summarize
 from camelid.store.local import find_by_name, own_name
 from camelid.store.names import parse_name
 from camelid.store.places import all_stores, own_store
 from camelid.store.store import Entry
-from camelid.store.transfer import Watcher, pull
+from camelid.store.transfer import pull
 from camelid.types import ChatRequest, Embeddings, Event
 
 from ..decode import decode, read_body
@@ -33,8 +33,9 @@ from ..stream import EventStream, whole
 from .bodies import ChatBody, CopyBody, GenerateBody, NameBody
 from .embeddings import EmbedBody, OldEmbedBody, inputs_of, to_embedding_request
 from .embeddings import to_reply as to_embed_reply
-from .replies import MEDIA_TYPE, Clock, Reply, Wrap, as_chat, as_generate, empty, encode
+from .replies import Clock, Reply, Wrap, as_chat, as_generate, empty, encode
 from .requests import keep_alive_s, to_chat_request, to_generate_request
+from .telling import Say, answer, watcher
 
 FOR_EVER = "2318-01-01T00:00:00Z"  # the year that Ollama writes for a model that does not leave
 _CHAT = msgspec.json.Decoder(ChatBody)
@@ -192,7 +193,11 @@ class OllamaRoutes:
     async def delete(self, request: Request) -> Response:
         """Forget a model."""
         body = decode(await read_body(request, self._door.limits), _NAME)
-        await asyncio.to_thread(own_store(self._models).remove, self._parsed(body.model or body.name))
+        name = body.model or body.name
+        await asyncio.to_thread(own_store(self._models).remove, self._parsed(name))
+        own = self._loaded_name(name)
+        if own is not None:
+            await self._door.runtime.release(own)
         return Response()
 
     async def copy(self, request: Request) -> Response:
@@ -205,34 +210,18 @@ class OllamaRoutes:
     async def pull(self, request: Request) -> Response:
         """Fetch a model, telling how far it is."""
         body = decode(await read_body(request, self._door.limits), _NAME)
-        lines = self._pulled(body.model or body.name)
-        if body.stream:
-            return StreamingResponse(lines, media_type=MEDIA_TYPE)
-        last = [line async for line in lines][-1]
-        return Response(last, status_code=500 if b'"error"' in last else 200, media_type="application/json")
+        name = self._parsed(body.model or body.name)
 
-    async def _pulled(self, name: str) -> AsyncIterator[bytes]:
-        """Yield lines while a model is fetched in a thread."""
-        loop, lines = asyncio.get_running_loop(), asyncio.Queue[dict[str, Any] | None]()
-        parsed = self._parsed(name)
-
-        def say(**values: Any) -> None:
-            with contextlib.suppress(RuntimeError):  # the client left and the loop with it
-                loop.call_soon_threadsafe(lines.put_nowait, values)
-
-        def fetch() -> None:
+        def work(say: Say) -> None:
+            say(status="pulling manifest")
             try:
-                pull(own_store(self._models), parsed, _watcher(say), lambda manifest, need: None)
-                say(status="success")
-            except CamelidError as error:
-                say(error=error.message)
-            finally:
-                loop.call_soon_threadsafe(lines.put_nowait, None)
+                pull(own_store(self._models), name, watcher(say, "pulling"), lambda manifest, need: None)
+            except NotFound as error:
+                raise RegistryError("pull model manifest: file does not exist", status=404) from error
+            say(status="verifying sha256 digest")
+            say(status="writing manifest")
 
-        task = asyncio.create_task(asyncio.to_thread(fetch))
-        while (values := await lines.get()) is not None:
-            yield encode(values) + b"\n"
-        await task
+        return await answer(work, is_streamed=body.stream)
 
     def _entries(self) -> list[Entry]:
         found = {entry.name: entry for store in reversed(all_stores(self._models)) for entry in store.entries()}
@@ -278,19 +267,6 @@ class OllamaRoutes:
 
 def _json(values: dict[str, Any]) -> Response:
     return Response(encode(values), media_type="application/json")
-
-
-def _watcher(say: Any) -> Watcher:
-    current: dict[str, Any] = {}
-
-    def begin(layer: Any) -> None:
-        current.update(digest=str(layer.digest), total=layer.size, completed=0)
-
-    def done(size: int) -> None:
-        current["completed"] += size
-        say(status=f"pulling {current['digest'][7:19]}", **current)
-
-    return Watcher(begin, done, say=lambda text: say(status="pulling manifest"))
 
 
 def _tag(entry: Entry) -> dict[str, Any]:
