@@ -18,7 +18,8 @@ import ollama
 import openai
 import pytest
 import torch
-from bert_checkpoints import bert, bert_checkpoint
+from bert_checkpoints import bert, bert_checkpoint, xlm_roberta, xlm_roberta_checkpoint
+from tests.text import test_unigram
 from tests.text.test_wordpiece import VOCABULARY, metadata
 from tiny_models import MemoryCheckpoint
 
@@ -30,13 +31,16 @@ from camelid.text import from_gguf
 
 TEXTS = ["Llamas hum.", "Overweight llamas, humming: ü!", "x"]
 SIZE = {"vocab_size": len(VOCABULARY)}
-WORDS = from_gguf(metadata(VOCABULARY))
+BERTS = metadata(VOCABULARY)
+WORDS = from_gguf(BERTS)
+PIECES = test_unigram.metadata()
+NUM_PIECES = len(PIECES["tokenizer.ggml.tokens"])
 
 
-def stored(store: Store, name: str, checkpoint: MemoryCheckpoint) -> None:
+def stored(store: Store, name: str, checkpoint: MemoryCheckpoint, words: dict[str, Any] = BERTS) -> None:
     path = store.folder / f"{name}.gguf"
     tensors = [tensor_from_raw(n, t.shape, t.block_type, checkpoint.raw(n)) for n, t in checkpoint.tensors.items()]
-    write_gguf(path, {**checkpoint.metadata, **metadata(VOCABULARY)}, tensors)
+    write_gguf(path, {**checkpoint.metadata, **words}, tensors)
     layer = Layer(f"{OLLAMA_LAYER}model", store.blobs.add_file(path), path.stat().st_size)
     config = Layer("application/vnd.docker.container.image.v1+json", store.blobs.add(b"{}"), 2)
     store.manifests.write(parse_name(name), write_manifest(DOCKER_MANIFEST, config, (layer,)))
@@ -48,6 +52,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     store = Store(tmp_path_factory.mktemp("models"))
     stored(store, "all-minilm", bert_checkpoint(bert(**SIZE), pooling_type=1))
     stored(store, "ranker", bert_checkpoint(bert(num_labels=1, **SIZE), pooling_type=4))
+    stored(store, "xlm", xlm_roberta_checkpoint(xlm_roberta(vocab_size=NUM_PIECES)), PIECES)
     return store
 
 
@@ -141,6 +146,17 @@ def test_documents_are_ranked_as_a_cross_encoder_of_transformers_ranks_them(url:
     assert list(found) == sorted(found, key=lambda index: -found[index])
     assert len(set(found.values())) == 4
     assert answer["usage"]["prompt_tokens"] > 4 * len(query)
+
+
+def test_the_texts_of_a_pair_are_put_together_as_the_model_wants_it(url: str) -> None:
+    """XLM-RoBERTa has two ends between the texts of a pair, and one segment."""
+    theirs, pieces = xlm_roberta(vocab_size=NUM_PIECES), from_gguf(PIECES)
+    answer = rerank(url, {"model": "xlm", "query": "the llama", "documents": ["llamas hum", "un"]})
+    for result in answer["results"]:
+        second = pieces.encode(["llamas hum", "un"][result["index"]])
+        with torch.no_grad():
+            logit = theirs(torch.tensor([[*pieces.encode_whole("the llama"), 2, *second, 2]])).logits
+        assert result["relevance_score"] == pytest.approx(torch.sigmoid(logit).item(), abs=1e-5)
 
 
 def test_the_best_few_come_back_with_their_texts_on_request(url: str) -> None:

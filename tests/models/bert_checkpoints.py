@@ -47,6 +47,35 @@ def bert(*, num_labels: int = 0, **changes: Any) -> Any:
     return _stirred(kind(config).eval())
 
 
+def xlm_roberta(**changes: Any) -> Any:
+    """Return a seeded XLM-RoBERTa that ranks; its table of positions begins with two rows that are never used."""
+    from transformers import XLMRobertaConfig, XLMRobertaForSequenceClassification
+
+    torch.manual_seed(0)
+    sizes = {
+        **BASE,
+        "max_position_embeddings": 130,
+        "type_vocab_size": 1,
+        "pad_token_id": 1,
+        "num_labels": 1,
+        **changes,
+    }
+    config = XLMRobertaConfig(**sizes, attn_implementation="eager")
+    return _stirred(XLMRobertaForSequenceClassification(config).eval())
+
+
+def xlm_roberta_checkpoint(model: Any, **metadata: Any) -> MemoryCheckpoint:
+    """Return the checkpoint of `xlm_roberta()`."""
+    arrays = {}
+    for name, value in model.state_dict().items():
+        name = name.removeprefix("roberta.").replace("classifier.dense", "pooler.dense").replace(".out_proj", "")
+        values = value.detach().float().numpy()
+        if not name.endswith("position_ids"):
+            arrays[_renamed(name)] = values[2:] if "position_embeddings" in name else values
+    known = {"context_length": 128, "pooling_type": 4, **metadata}
+    return MemoryCheckpoint({**_metadata("bert", model.config), **_prefixed("bert", known)}, arrays)
+
+
 def nomic(**changes: Any) -> Any:
     """Return a seeded Nomic BERT of Transformers."""
     from transformers import NomicBertConfig, NomicBertModel

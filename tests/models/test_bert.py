@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from bert_checkpoints import bert, bert_checkpoint, nomic, nomic_checkpoint
+from bert_checkpoints import bert, bert_checkpoint, nomic, nomic_checkpoint, xlm_roberta, xlm_roberta_checkpoint
 from numpy.typing import NDArray
 from tiny_models import MemoryCheckpoint, batch_of, relative_rms
 
@@ -117,6 +117,18 @@ def test_scores_equal_those_of_transformers(where: str, num_labels: int) -> None
     with torch.no_grad():
         expected = np.concatenate([theirs(torch.tensor([ids])).logits.numpy() for ids in TEXTS])
     np.testing.assert_allclose(found, expected, atol=max(10 * bound, 1e-7))
+
+
+def test_a_model_with_one_segment_puts_both_texts_of_a_pair_into_it() -> None:
+    theirs = xlm_roberta().double()
+    backend = ReferenceBackend()
+    ids = tuple(token for token in TEXTS[1] if token != 1)  # the padding token has no position
+    batch = replace(batch_of([(ids, 0, [0])]), segments=np.arange(len(ids), dtype=np.int32) // 20)
+
+    found = backend.run(Hidden(load_model(xlm_roberta_checkpoint(theirs), backend).scores), batch)
+
+    with torch.no_grad():
+        np.testing.assert_allclose(found, theirs(torch.tensor([ids])).logits.numpy(), atol=1e-6)
 
 
 def vectors_of(engine: EncoderEngine, texts: tuple[tuple[int, ...], ...]) -> NDArray[np.float32]:

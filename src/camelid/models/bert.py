@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from camelid.backends.base import Array, AttentionSpec, Batch, Ops, Vector, Weight
 from camelid.errors import UnsupportedModel
@@ -98,9 +99,13 @@ class Bert:
         if self.positions is not None:
             parts.append(ops.embed(batch.positions, self.positions))
         if self.segments is not None:
-            segments = np.zeros_like(batch.ids) if batch.segments is None else batch.segments
-            parts.append(ops.embed(segments, self.segments))
+            parts.append(ops.embed(self._segments(batch), self.segments))
         return self._norm(ops, self.embedding_norm, *parts)
+
+    def _segments(self, batch: Batch) -> NDArray[np.int32]:
+        """Return which segment each token belongs to; models that know one only have all in it."""
+        is_one = self.spec.encoder is None or self.spec.encoder.num_segments == 1
+        return np.zeros_like(batch.ids) if batch.segments is None or is_one else batch.segments
 
     def _norm(self, ops: Ops, norm: Norm, *parts: Array) -> Array:
         return ops.layer_norm(parts, norm.weight, norm.bias, self.spec.norm_epsilon)

@@ -5,6 +5,7 @@ Apart from `spec_gguf.py` because other keys count, and because what parts such 
 
 from __future__ import annotations
 
+import logging
 import math
 
 from camelid.backends.base import RopePairs
@@ -20,6 +21,7 @@ from .weights import ENCODER_WEIGHTS, HEAD_WEIGHTS
 
 ENCODERS = ("bert", "nomic-bert")
 NORMS = frozenset({Weight.EMBEDDING_NORM, Weight.ATTENTION_OUT_NORM, Weight.FFN_OUT_NORM})
+_log = logging.getLogger(__name__)
 MAX_SEGMENTS = 1 << 10
 MAX_LABELS = 1 << 16
 
@@ -34,6 +36,10 @@ def read_encoder(checkpoint: Checkpoint) -> ModelSpec:
     if dim % num_heads:
         raise fields.refuse("embedding_length", f"it must be a multiple of attention.head_count, {num_heads}")
     encoder = _encoder(checkpoint)
+    if encoder.num_labels and not encoder.has_dense:
+        _log.warning(
+            "the classifier has no dense layer: converters leave BERT's out, and the scores are not what was trained"
+        )
     pooling = read_pooling(fields) or (Pooling.RANK if encoder.num_labels else Pooling.MEAN)
     if pooling is Pooling.RANK and not encoder.num_labels:
         raise UnsupportedModel("the model is to rank, but has no classifier", hint="convert it again, with cls.output")

@@ -86,7 +86,7 @@ async def rank(model: LoadedModel, request: RankRequest) -> Ranking:
 def _pairs(model: LoadedModel, request: RankRequest) -> tuple[int, list[Ids]]:
     """Return where the second text of each pair begins, and the ids of query and document, each with its end."""
     tokenizer = model.text.tokenizer
-    first = tokenizer.encode_whole(request.query)
+    first = [*tokenizer.encode_whole(request.query), *tokenizer.ends.between]
     ends = [tokenizer.ends.eos_id] if tokenizer.ends.eos_id is not None else []
     room = model.context_length - len(first) - len(ends)
     if room < 1:

@@ -17,6 +17,7 @@ from .bytelevel import REQUIRED
 from .merges import cuts_of
 from .pretokenizers import is_llama_3_kin, pre_tokenizer
 from .tokenizer import TURN_ENDS, ControlToken, Ends, Spelling, Tokenizer, looks_like_control
+from .unigram import from_gguf_unigram
 from .wordpiece import from_gguf_wordpiece
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ def _sentence_piece(metadata: Mapping[str, Any]) -> Tokenizer:
     return _assemble(metadata, vocabulary, core, Spelling.SENTENCE_PIECE, adds_bos=True, strips_first_space=adds_space)
 
 
-_BUILDERS = {"gpt2": _byte_level, "llama": _sentence_piece, "bert": from_gguf_wordpiece}
+_BUILDERS = {"gpt2": _byte_level, "llama": _sentence_piece, "bert": from_gguf_wordpiece, "t5": from_gguf_unigram}
 
 
 def _assemble(

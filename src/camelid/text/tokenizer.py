@@ -66,6 +66,7 @@ class Ends:
 
     eos_id: the one of `eos_ids` that the vocabulary itself names. adds_bos: raw text is meant to start with `bos_id`.
     adds_eos: a text that is to be read as a whole, and not continued, is meant to end with `eos_id`.
+    between: what comes behind the first text of a pair beside its end.
     """
 
     bos_id: int | None = None
@@ -73,6 +74,7 @@ class Ends:
     eos_ids: frozenset[int] = frozenset()
     adds_bos: bool = False
     adds_eos: bool = False
+    between: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
