@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import base64
-import os
-import re
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,55 +11,18 @@ import ollama
 import openai
 import pytest
 import torch
-from llama_checkpoints import gguf_checkpoint, transformers_model
 from numpy.typing import NDArray
+from zoo import llama_tokenizer, meaning
 
 import camelid
-from camelid.formats.gguf_writer import tensor_from_raw, write_gguf
-from camelid.models.vocabulary import made_up_vocabulary
+from camelid.store.store import Store
 
 TEXTS = ["Llamas hum.", "Llamas hum to each other.", "x"]
 
 
-@pytest.fixture(scope="module")
-def theirs() -> Any:
-    return transformers_model({"vocab_size": 512, "max_position_embeddings": 128})
-
-
-@pytest.fixture(scope="module")
-def path(theirs: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The model as a GGUF file that asks for the mean of all hidden states."""
-    path = tmp_path_factory.mktemp("models") / "meaning.gguf"
-    checkpoint = gguf_checkpoint(theirs)
-    words = made_up_vocabulary(512).metadata()
-    tensors = [tensor_from_raw(n, t.shape, t.block_type, checkpoint.raw(n)) for n, t in checkpoint.tensors.items()]
-    write_gguf(path, {**checkpoint.metadata, **words, "llama.pooling_type": 1}, tensors)
-    return path
-
-
-@pytest.fixture(scope="module")
-def url(path: Path) -> Iterator[str]:
-    command = [
-        sys.executable,
-        "-m",
-        "camelid",
-        "serve",
-        str(path),
-        "--port",
-        "0",
-        "--models",
-        str(path.parent / "none"),
-    ]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    with subprocess.Popen(
-        [*command, "--log-level", "warning", "--cache-type", "f32"], stderr=subprocess.PIPE, text=True, env=environment
-    ) as process:
-        try:
-            assert process.stderr is not None
-            lines = iter(process.stderr.readline, "")
-            yield next(found[0] for line in lines if (found := re.search(r"http://[\d.]+:\d+", line)))
-        finally:
-            process.kill()  # it would wait some seconds for the load balancers that are not there
+@pytest.fixture
+def url(zoo_url: str) -> str:
+    return zoo_url
 
 
 @pytest.fixture
@@ -81,16 +39,15 @@ def ollamas(url: str) -> Iterator[ollama.Client]:
 
 
 @pytest.fixture(scope="module")
-def ids(path: Path) -> list[list[int]]:
+def ids() -> list[list[int]]:
     """The ids of TEXTS, with the token that begins a text."""
-    with camelid.load(str(path), threads=1) as model:
-        return [model._model.text.tokenizer.encode_whole(text) for text in TEXTS]
+    return [llama_tokenizer.encode_whole(text) for text in TEXTS]
 
 
 @pytest.fixture(scope="module")
-def expected(theirs: Any, ids: list[list[int]]) -> NDArray[np.float32]:
+def expected(ids: list[list[int]]) -> NDArray[np.float32]:
     with torch.no_grad():
-        rows = [theirs.model(torch.tensor([one])).last_hidden_state[0].mean(0) for one in ids]
+        rows = [meaning().model(torch.tensor([one])).last_hidden_state[0].mean(0) for one in ids]
     return np.stack([torch.nn.functional.normalize(row, dim=0).numpy() for row in rows])
 
 
@@ -188,7 +145,7 @@ def test_what_cannot_be_is_refused_with_its_field(client: openai.OpenAI, case: s
         ask(client)
 
 
-def test_the_library_gives_the_same(path: Path, expected: NDArray[np.float32]) -> None:
-    with camelid.load(str(path), threads=1, cache_type="f32") as model:
+def test_the_library_gives_the_same(zoo: Store, expected: NDArray[np.float32]) -> None:
+    with camelid.load(str(zoo.folder / "meaning.gguf"), threads=1, cache_type="f32") as model:
         np.testing.assert_allclose(model.embed(TEXTS), expected, atol=5e-6)
         assert np.shape(model.embed("one", dimensions=7)) == (1, 7)

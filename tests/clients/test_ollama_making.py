@@ -5,9 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
-import subprocess
-import sys
 import threading
 import urllib.error
 import urllib.request
@@ -30,22 +27,13 @@ GREEDY = {"temperature": 0}
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
-    return Store(tmp_path_factory.mktemp("models"))
+def store(zoo: Store) -> Store:
+    return zoo
 
 
 @pytest.fixture(scope="module")
-def url(store: Store) -> Iterator[str]:
-    command = [sys.executable, "-m", "camelid", "serve", "cria", "--port", "0", "--models", str(store.folder)]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "CAMELID_CONTEXT_LENGTH": "512"}
-    command += ["--log-level", "warning"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
-        try:
-            assert process.stderr is not None
-            lines = iter(process.stderr.readline, "")
-            yield next(found[0] for line in lines if (found := re.search(r"http://[\d.]+:\d+", line)))
-        finally:
-            process.kill()
+def url(zoo_url: str) -> str:
+    return zoo_url
 
 
 @pytest.fixture
@@ -133,7 +121,6 @@ def test_a_model_is_made_of_another_one_and_of_the_bundled_one(client: ollama.Cl
     assert client.create("second", from_="first", system="Be brief.").status == "success"
     entry = store.entry(parse_name("second"))
     assert (store.text(entry, "system"), dict(store.parameters(entry))) == ("Be brief.", {"temperature": 0.0})
-    assert client.chat("second", HELLO, options={"num_predict": 2}).done
 
 
 def test_a_model_that_is_made_again_is_another_one_from_the_next_request_on(client: ollama.Client) -> None:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 import pytest
 
-from camelid.errors import NotFound, OutOfMemory, Overloaded
+from camelid.errors import InvalidSetting, NotFound, OutOfMemory, Overloaded
 from camelid.runtime.loaded_models import LoadedModels
 from camelid.runtime.model import Description, LoadedModel
 from camelid.settings import KeepSettings, ModelSettings
@@ -63,8 +63,10 @@ class Bench:
     now_s: float = 0.0
     may_open: asyncio.Event | None = None
 
-    def models(self, max_waiting: int = 4) -> LoadedModels:
-        settings = ModelSettings(device="reference", models=self.folder, max_waiting=max_waiting)
+    def models(self, max_waiting: int = 4, context_length: int | None = None) -> LoadedModels:
+        settings = ModelSettings(
+            device="reference", models=self.folder, max_waiting=max_waiting, context_length=context_length
+        )
         return LoadedModels(settings, self.keep, self.open, lambda: self.now_s)
 
     async def open(self, description: Description) -> LoadedModel:
@@ -246,6 +248,17 @@ def test_a_folder_of_the_current_directory_is_no_model_to_callers(
         models = Bench(folder).models()
         with pytest.raises(NotFound):
             await models.ready("private")
+        await models.close()
+
+    run(go())
+
+
+def test_a_context_meant_for_another_model_only_shortens_that_of_a_callers(folder: str) -> None:
+    async def go() -> None:
+        models = Bench(folder).models(context_length=100_000)
+        assert (await models.ready("a")).context_length == 2048
+        with pytest.raises(InvalidSetting, match="context_length must be 1–2048"):
+            await models.load("b")
         await models.close()
 
     run(go())

@@ -171,7 +171,8 @@ class LoadedModels:
             files = await asyncio.to_thread(self._files, name, is_operators)
             model = self._same(files)
             if model is None:
-                description = await self._make_room(await asyncio.to_thread(look_up, files, self._settings))
+                found = await asyncio.to_thread(look_up, files, self._settings)
+                description = await self._make_room(found, self._fitting(found, is_operators))
                 model = await self._open_model(description)
                 self._models[model.name] = model
                 self._residents.add(model.name, self._usual_keep_s(is_operators), self._clock_s())
@@ -202,14 +203,21 @@ class LoadedModels:
 
     # ── making room ──
 
-    async def _make_room(self, found: Found) -> Description:
+    def _fitting(self, found: Found, is_operators: bool) -> ModelSettings:
+        """Return the settings for a model: a context that was meant for the operator's is no more than others have."""
+        wanted = self._settings.context_length
+        if is_operators or wanted is None:
+            return self._settings
+        return replace(self._settings, context_length=min(wanted, found.spec.context_length))
+
+    async def _make_room(self, found: Found, settings: ModelSettings) -> Description:
         """Unload what has to leave for a model, waiting for models in use if need be. Raises OutOfMemory."""
         patience_s = None if self._keep is None else self._keep.load_timeout
         deadline_s = None if patience_s is None else asyncio.get_running_loop().time() + patience_s
         while True:
             self._has_changed.clear()
             try:
-                placement = self._place(found)
+                placement = self._place(found, settings)
             except OutOfMemory:
                 if not await self._somebody_leaves(deadline_s):
                     raise
@@ -217,9 +225,9 @@ class LoadedModels:
                 await self._close([self._take_out(name) for name in placement.leaving])
                 return placement.description
 
-    def _place(self, found: Found) -> Placement:
+    def _place(self, found: Found, settings: ModelSettings) -> Placement:
         most_models = None if self._keep is None else self._keep.max_loaded_models
-        return place(found, self._settings, self._tenants(), most_models)
+        return place(found, settings, self._tenants(), most_models)
 
     def _tenants(self) -> list[Tenant]:
         """Return the loaded models in the order in which they make room."""
