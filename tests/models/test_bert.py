@@ -77,7 +77,9 @@ def hidden_of(model: Model, backend: Backend, batch: Batch) -> NDArray[np.float6
     return np.asarray(backend.run(Hidden(model.hidden), batch), np.float64)
 
 
-@pytest.mark.parametrize(("name", "where"), [*product(("bert", "nomic"), BACKENDS), ("other widths", "cpu")])
+@pytest.mark.parametrize(
+    ("name", "where"), [*product(("bert", "nomic"), BACKENDS), ("wide feed-forward layers", "cpu")]
+)
 def test_hidden_states_equal_those_of_transformers(name: str, where: str) -> None:
     make, convert = MODELS[name]
     theirs = make()
