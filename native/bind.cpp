@@ -12,6 +12,7 @@
 #include <string>
 
 #include "dispatch.h"
+#include "probes.h"
 #include "processor.h"
 #include "rope.h"
 
@@ -203,12 +204,46 @@ void attend(Processor& self, const Array<const float, 2>& q, const Array<const f
     self.attend(cache, layer, step, {num_heads, static_cast<float>(softmax_scale), interleaved}, q.data(), k.data(), v.data(), out.data());
 }
 
+void check_probe(int threads, double seconds) {
+    check(threads >= 1 && threads <= 1024, "threads must be 1-1024, got " + text(threads));
+    check(seconds >= 0.001 && seconds <= 60.0, "seconds must be 0.001-60");
+}
+
+double probe_arithmetic(const std::string& isa, const std::string& kind, int threads, double seconds) {
+    checked_kernels(isa);
+    check_probe(threads, seconds);
+    for (const ArithmeticProbe& probe : arithmetic_probes()) {
+        if (isa != probe.isa || kind != probe.kind) continue;
+        const nb::gil_scoped_release unlocked;
+        return measure_arithmetic(probe, threads, seconds);
+    }
+    throw nb::value_error(("there is no probe of " + kind + " for " + isa).c_str());
+}
+
+double probe_reading(const std::string& isa, int threads, int64_t bytes, int64_t ahead, double seconds) {
+    checked_kernels(isa);
+    check_probe(threads, seconds);
+    check(bytes >= int64_t{threads} * 4096 && bytes <= int64_t{1} << 40, "bytes must be 4096 for each thread or more, got " + text(bytes));
+    check(ahead >= 0 && ahead <= 65536, "ahead must be 0-65536, got " + text(ahead));
+    const nb::gil_scoped_release unlocked;
+    return measure_reading(isa, threads, bytes, ahead, seconds);
+}
+
+std::vector<std::vector<std::string>> probes() {
+    std::vector<std::vector<std::string>> rows;
+    for (const ArithmeticProbe& probe : arithmetic_probes()) rows.push_back({probe.isa, probe.kind, probe.instructions});
+    return rows;
+}
+
 }  // namespace
 
 NB_MODULE(_native, module) {
     nb::set_leak_warnings(false);  // a program that ends on an error leaves objects behind; it has better things to print
     module.def("available_isas", available_isas);
     module.def("built_isas", built_isas);
+    module.def("arithmetic_probes", probes);
+    module.def("probe_arithmetic", probe_arithmetic, "isa"_a, "kind"_a, "threads"_a, "seconds"_a);
+    module.def("probe_reading", probe_reading, "isa"_a, "threads"_a, "num_bytes"_a, "ahead"_a, "seconds"_a);
     nb::class_<Weight>(module, "Weight").def(nb::init<Array<const uint8_t, 2>, int, int64_t>(), nb::arg("rows").noconvert(), "ggml_id"_a, "columns"_a);
     nb::class_<Cache>(module, "Cache")
         .def("__init__", [](Cache* self, int64_t layers, int64_t pages, int64_t kv_heads, int64_t head_dim, bool is_half) {

@@ -7,6 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tools.benchmarks_page import COMMANDS
+from tools.benchmarks_page import page as benchmarks_page
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -18,6 +21,14 @@ def test_reference_pages_are_what_the_code_says() -> None:
         check=False,
     )
     assert (checked.returncode, checked.stderr) == (0, "")
+
+
+def test_the_benchmarks_page_shows_the_results_that_lie_beside_it() -> None:
+    page = ROOT / "docs" / "benchmarks.md"
+    names = re.findall(r"<!-- table: (\w+) -->", page.read_text(encoding="utf-8"))
+    assert names == list(dict.fromkeys(names))
+    assert set(names) == set(COMMANDS)
+    assert benchmarks_page() == page.read_text(encoding="utf-8")
 
 
 def test_the_readme_has_the_two_commands_that_ci_runs() -> None:

@@ -49,7 +49,8 @@ def test_an_ipv6_address_may_be_bracketed(no_file: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [("port", "70000"), ("threads", "0"), ("threads", "two"), ("cache_memory", "3 parsecs"), ("cache_type", "q3"),
-     ("drain_seconds", "-1"), ("log_json", "perhaps"), ("api_key", " , ")],
+     ("drain_seconds", "-1"), ("log_json", "perhaps"), ("api_key", " , "), ("alias", "gpt-4"),
+     ("alias", "=cria"), ("alias", "a=b,a=c")],
 )  # fmt: skip
 def test_a_bad_value_names_the_setting_the_value_and_its_source(name: str, value: str, no_file: dict[str, str]) -> None:
     variable = next(setting for setting in SETTINGS if setting.name == name).variables[0]
@@ -62,6 +63,14 @@ def test_an_unknown_setting_in_the_file_is_refused(tmp_path: Path) -> None:
     file.write_text("thread = 3\n")
     with pytest.raises(InvalidSetting, match="unknown setting 'thread'"):
         read_settings({}, {"CAMELID_CONFIG": str(file)})
+
+
+def test_aliases_come_from_a_text_or_from_a_list_in_the_file(tmp_path: Path, no_file: dict[str, str]) -> None:
+    pairs = (("gpt-4o", "llama3.1:8b"), ("claude-x", "cria"))
+    assert read_settings({"alias": "gpt-4o=llama3.1:8b, claude-x = cria"}, no_file)["alias"] == pairs
+    file = tmp_path / "config.toml"
+    file.write_text('alias = ["gpt-4o=llama3.1:8b", "claude-x=cria"]\n')
+    assert read_settings({}, {"CAMELID_CONFIG": str(file)})["alias"] == pairs
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ CamelidError
 │   └── BadModelfile          a Modelfile says what cannot be
 ├── RegistryError             a registry refused, broke off or answered what it may not
 ├── InvalidRequest            what the caller asked cannot be done as asked
+│   ├── BadGrammar            a schema, regex or grammar that is none, or that is over its limits
 │   ├── ContextOverflow       the prompt, or prompt and answer, exceed the context length
 │   └── TemplateError         a chat template failed, or went over its time or memory
 ├── InvalidSetting            an operator's setting has an impossible value
@@ -144,6 +145,12 @@ class InvalidRequest(CamelidError):
         self.field = field
 
 
+class BadGrammar(InvalidRequest):
+    """A JSON schema, regular expression or grammar that is not one, asks for what cannot be enforced, or costs too
+    much.
+    """
+
+
 class ContextOverflow(InvalidRequest):
     """More tokens than the context holds. Carries both counts; nothing is ever cut in silence."""
 
@@ -158,7 +165,13 @@ class ContextOverflow(InvalidRequest):
 
 
 class TemplateError(InvalidRequest):
-    """A chat template failed to render, or went over its limits of time, memory or output."""
+    """A chat template failed to render, or went over its limits of time, memory or output. `line` says where."""
+
+    def __init__(
+        self, message: str, *, field: str | None = None, hint: str | None = None, line: int | None = None
+    ) -> None:
+        super().__init__(message, field=field, hint=hint)
+        self.line = line
 
 
 class InvalidSetting(CamelidError):

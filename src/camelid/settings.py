@@ -65,6 +65,7 @@ class ModelSettings:
     prefix_cache: str | None = None
     prefix_cache_size: int = 4 * 2**30
     models: str | None = None
+    go_template: bool = True
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,7 @@ class ServerSettings:
     api_key: tuple[str, ...] = ()
     insecure_no_key: bool = False
     drain_seconds: float = 30.0
+    alias: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -184,6 +186,17 @@ def parse_keys(text: str) -> tuple[str, ...]:
     if not keys:
         raise ValueError("must hold at least one key")
     return keys
+
+
+def parse_aliases(text: str) -> tuple[tuple[str, str], ...]:
+    """Parse names that stand for models: NAME=MODEL, separated by commas."""
+    pairs = [entry.partition("=") for entry in text.split(",") if entry.strip()]
+    aliases = {alias.strip(): model.strip() for alias, _, model in pairs}
+    if not aliases or not all(alias and model for alias, model in aliases.items()):
+        raise ValueError("must be NAME=MODEL, or several of these separated by commas")
+    if len(aliases) < len(pairs):
+        raise ValueError("gives a name twice")
+    return tuple(aliases.items())
 
 
 def parse_bool(text: str) -> bool:
@@ -359,6 +372,15 @@ SETTINGS: tuple[Setting, ...] = (
         "TIME",
     ),
     Setting(
+        "go_template",
+        ("CAMELID_GO_TEMPLATE", "OLLAMA_GO_TEMPLATE"),
+        parse_bool,
+        _DEFAULT_MODEL.go_template,
+        "Whether the Go template of a stored model (Modelfile's TEMPLATE) makes its prompts: 1 or 0. With 0 it is the "
+        "chat template inside the weights, as for models that have no other.",
+        "1|0",
+    ),
+    Setting(
         "host",
         ("CAMELID_HOST", "OLLAMA_HOST"),
         parse_host,
@@ -397,6 +419,14 @@ SETTINGS: tuple[Setting, ...] = (
         _DEFAULT_SERVER.drain_seconds,
         "How long running answers may take to finish after SIGTERM.",
         "SECONDS",
+    ),
+    Setting(
+        "alias",
+        ("CAMELID_ALIAS",),
+        parse_aliases,
+        _DEFAULT_SERVER.alias,
+        "Other names of models, as NAME=MODEL separated by commas: who asks for NAME is answered by MODEL.",
+        "NAMES",
     ),
     Setting(
         "log_level",

@@ -7,14 +7,15 @@ A value that exists is valid: the checks run when it is made, and nothing checks
 
 from __future__ import annotations
 
+import json
 import math
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Literal
 
-from camelid.errors import InvalidRequest
+from camelid.errors import BadGrammar, InvalidRequest
 
 MAX_SEED = 2**64 - 1
 MAX_CHOICES = 8  # each choice takes a sequence; an unbounded n lets one caller fill the engine
@@ -23,6 +24,9 @@ MAX_STOP_STRINGS = 16
 MAX_STOP_LENGTH = 256  # characters
 MAX_LOGIT_BIAS = 1024  # entries
 MAX_INPUTS = 2048  # of one request for embeddings; OpenAI's bound
+MAX_GRAMMAR = 64 * 2**10  # characters of a schema or grammar
+MAX_REGEX = 4 * 2**10  # characters
+MAX_CALLS_GRAMMAR = 2**20  # characters of what is made of all tools; each of their schemas has MAX_GRAMMAR
 
 Role = Literal["system", "user", "assistant", "tool"]
 
@@ -48,11 +52,27 @@ class ToolCall:
 
 @dataclass(frozen=True)
 class ToolSpec:
-    """A function that the model may call. `parameters` is a JSON schema."""
+    """A function that the model may call. `parameters` is a JSON schema; `is_strict`: every call must be valid under
+    it, also where the model chooses by itself to call.
+    """
 
     name: str
     description: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    is_strict: bool = False
+
+
+@dataclass(frozen=True)
+class ToolChoice:
+    """What is asked of the model about its tools. `is_required` makes the answer a call, and nothing but calls.
+
+    `names` leaves only these tools to be called, all if it is None. `allows_several` False ends the answer after one
+    call.
+    """
+
+    is_required: bool = False
+    names: tuple[str, ...] | None = None
+    allows_several: bool = True
 
 
 @dataclass(frozen=True)
@@ -70,8 +90,8 @@ class Message:
 class Sampling:
     """How the next token is drawn. The defaults leave the model's distribution as it is.
 
-    Applied in this order: logit_bias, repetition, presence and frequency penalties, temperature, top_k,
-    typical_p, top_p, min_p.
+    Applied in this order: the mask of a grammar, logit_bias, repetition, presence and frequency penalties, temperature,
+    top_k, typical_p, top_p, min_p.
     `temperature` 0 takes the most likely token (ties: the lowest id). `top_k` 0, `top_p` 1, `min_p` 0,
     `typical_p` 1 switch a filter off.
     `repetition_penalty` counts prompt and answer (as Transformers does), presence and frequency the answer only
@@ -143,41 +163,118 @@ class Stopping:
                 )
 
 
+class GrammarKind(Enum):
+    """In which language a grammar is written."""
+
+    JSON_SCHEMA = "json_schema"  # JSON that a schema describes; what cannot be enforced is refused
+    LENIENT_SCHEMA = "lenient_schema"  # the same, but what cannot be enforced is left to the model
+    REGEX = "regex"  # text that a regular expression matches from its beginning to its end
+    LARK = "lark"  # Lark's notation, in the variant of llguidance
+    GBNF = "gbnf"  # llama.cpp's notation
+    CALLS = "calls"  # Lark, as it is written here for the calls of tools
+
+
+@dataclass(frozen=True)
+class Grammar:
+    """What the text of an answer must be. `source` is text in the language `kind`.
+
+    `field` is what the caller calls it, for errors. Only the length is checked here: the rest costs time, and is the
+    business of the room `grammar`.
+    """
+
+    kind: GrammarKind
+    source: str
+    field: str = "grammar"
+
+    def __post_init__(self) -> None:
+        most = {GrammarKind.REGEX: MAX_REGEX, GrammarKind.CALLS: MAX_CALLS_GRAMMAR}.get(self.kind, MAX_GRAMMAR)
+        if not 1 <= len(self.source) <= most:
+            raise BadGrammar(
+                f"{self.field} must have 1–{most} characters, got {len(self.source)}",
+                field=self.field,
+            )
+
+    @classmethod
+    def schema(cls, schema: object, field: str, *, is_lenient: bool = False) -> Grammar:
+        """Return the grammar of JSON that `schema` describes. Raises BadGrammar if it is too long or no JSON."""
+        try:
+            source = json.dumps(schema, ensure_ascii=False, allow_nan=False)
+        except (ValueError, TypeError, RecursionError) as error:
+            raise BadGrammar(f"{field} is no JSON: {error}", field=field) from error
+        return cls(GrammarKind.LENIENT_SCHEMA if is_lenient else GrammarKind.JSON_SCHEMA, source, field)
+
+    @classmethod
+    def json_object(cls, field: str) -> Grammar:
+        """Return the grammar of any JSON object."""
+        return cls.schema({"type": "object"}, field)
+
+    @classmethod
+    def choice(cls, texts: Sequence[str], field: str) -> Grammar:
+        """Return the grammar that leaves these texts to choose from."""
+        if not texts or not all(texts):
+            raise BadGrammar(f"{field} must have at least one text, and no empty one", field=field)
+        return cls(GrammarKind.LARK, "start: " + " | ".join(map(json.dumps, texts)), field)
+
+
 @dataclass(frozen=True)
 class Generation:
     """What every request for text has in common.
 
-    `top_logprobs` None asks for no log-probabilities, 0 for the chosen token's only.
+    `top_logprobs` None asks for no log-probabilities, 0 for the chosen token's only. An answer under a `grammar` ends
+    where the grammar ends, so neither `min_tokens` nor `ignore_eos` can be asked beside it.
     """
 
     sampling: Sampling = Sampling()
     stopping: Stopping = Stopping()
     num_choices: int = 1
     top_logprobs: int | None = None
+    grammar: Grammar | None = None
 
     def __post_init__(self) -> None:
         _check_count("n", self.num_choices, 1, MAX_CHOICES)
         if self.top_logprobs is not None:
             _check_count("top_logprobs", self.top_logprobs, 0, MAX_TOP_LOGPROBS)
+        if self.grammar is not None:
+            self._check_end(self.grammar)
+
+    def _check_end(self, grammar: Grammar) -> None:
+        for name in ("min_tokens", "ignore_eos"):
+            if getattr(self.stopping, name):
+                raise InvalidRequest(f"{name} cannot be kept together with {grammar.field}", field=name)
+
+    @property
+    def gives_scores(self) -> bool:
+        """True when log-probabilities are asked for."""
+        return self.top_logprobs is not None
 
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """A conversation to be continued by the assistant."""
+    """A conversation to be continued by the assistant. `template` is a Go template in place of the model's own."""
 
     model: str
     messages: tuple[Message, ...]
     tools: tuple[ToolSpec, ...] = ()
     generation: Generation = Generation()
+    template: str | None = None
+    tool_choice: ToolChoice = ToolChoice()
 
 
 @dataclass(frozen=True)
 class CompletionRequest:
-    """A text, or token ids, to be continued as they stand: no chat template."""
+    """A text, or token ids, to be continued as they stand: no chat template.
+
+    `suffix` is the text that is to follow the answer, for models that were trained to fill in; the model's template,
+    or the Go template `template` in its place, may say how it is told. With `echo` the prompt comes back as text, and
+    with the scores of its tokens where `generation` asks for log-probabilities.
+    """
 
     model: str
     prompt: str | tuple[int, ...]
     generation: Generation = Generation()
+    suffix: str | None = None
+    echo: bool = False
+    template: str | None = None
 
 
 @dataclass(frozen=True)
@@ -252,11 +349,38 @@ class TokenScore:
 
 
 @dataclass(frozen=True)
+class Tokens:
+    """A text as a model reads it: ids, the bytes of each, and how many the model can read and write together."""
+
+    ids: tuple[int, ...]
+    pieces: tuple[bytes, ...]
+    context_length: int
+
+
+@dataclass(frozen=True)
+class Echo:
+    """A prompt as text, and the scores of its tokens if they were asked for.
+
+    `first` is the first token where there is nothing before it that it could be likely behind; a token that was only
+    put in front to begin the text is not part of the echo.
+    """
+
+    text: str
+    first: bytes | None = None
+    scores: tuple[TokenScore, ...] = ()
+
+
+@dataclass(frozen=True)
 class Started:
-    """The request was admitted; its prompt has this many tokens, of which `cached_tokens` were already computed."""
+    """The request was admitted; its prompt has this many tokens, of which `cached_tokens` were already computed.
+
+    `choice` is the first of its answers: not 0 where several requests are answered together.
+    """
 
     prompt_tokens: int
     cached_tokens: int = 0
+    echo: Echo | None = None
+    choice: int = 0
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,8 @@ class Twin:
         self.penalize()
         for banned in self.draw.banned:
             self.scores.pop(banned)
+        if self.draw.allowed is not None:
+            self.scores = {token: s for token, s in self.scores.items() if is_set(self.draw.allowed, token)}
         if sampling.temperature == 0:
             return self.highest()
         self.scores = {token: score / sampling.temperature for token, score in self.scores.items()}
@@ -117,6 +119,18 @@ class Twin:
         return -1
 
 
+def mask_of(ids):
+    """The bits of `ids`, in as many bytes as they need."""
+    mask = bytearray(max(ids) // 8 + 1)
+    for token in ids:
+        mask[token // 8] |= 1 << token % 8
+    return bytes(mask)
+
+
+def is_set(mask, token):
+    return token < 8 * len(mask) and bool(mask[token // 8] >> token % 8 & 1)
+
+
 def drawn_alone(logits: np.ndarray, draw: Draw) -> Drawn:
     return sample(logits[None], [draw])[0]
 
@@ -147,6 +161,7 @@ draws = st.builds(
     prompt=st.lists(tokens, min_size=1, max_size=8).map(tuple),
     answer=st.lists(tokens, max_size=8),
     banned=st.frozensets(tokens, max_size=4),
+    allowed=st.one_of(st.none(), st.sets(tokens, min_size=5).map(lambda ids: mask_of(ids))),
 )
 logit_rows = st.lists(st.integers(-60, 60).map(lambda eighths: eighths / 8), min_size=NUM_TOKENS, max_size=NUM_TOKENS)
 
@@ -260,6 +275,14 @@ def test_a_banned_token_is_never_drawn():
     for temperature in (0.0, 1.0, 100.0):
         draws_ = [Draw(Sampling(temperature=temperature), 0, p, (0,), (), frozenset({0})) for p in range(200)]
         assert 0 not in {token.id for token in sample(np.tile(logits, (200, 1)), draws_)}
+
+
+def test_a_token_that_a_mask_leaves_out_is_never_drawn_and_one_behind_its_end_neither():
+    logits = np.array([1.0, 9.0, 0.0, *[0.0] * 7, 9.0], np.float32)
+    for temperature in (0.0, 1.0, 100.0):
+        draws_ = [Draw(Sampling(temperature=temperature), 0, p, (0,), (), allowed=mask_of({0, 2})) for p in range(200)]
+        drawn = {token.id for token in sample(np.tile(logits, (200, 1)), draws_)}
+        assert drawn == ({0} if temperature == 0 else {0, 2})
 
 
 @pytest.mark.parametrize("temperature", [1e-300, 1e-30, 1e-6])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -34,7 +35,7 @@ def client() -> Iterator[anthropic.Anthropic]:
             with anthropic.Anthropic(base_url=url, api_key="sesame", max_retries=0) as client:
                 yield client
         finally:
-            process.terminate()
+            process.send_signal(signal.SIGINT)  # SIGTERM would have it take requests for some seconds more
 
 
 def text_of(message: anthropic.types.Message) -> str:
@@ -113,7 +114,15 @@ REFUSALS: dict[str, tuple[str, dict[str, Any]]] = {
         {"messages": [{"role": "user", "content": [{"type": "image", "source": {}}]}]},
     ),
     "thinking": ("thinking is not supported", {"thinking": {"type": "enabled", "budget_tokens": 2000}}),
-    "a forced tool": ("cannot be forced yet", {"tools": [TOOL], "tool_choice": {"type": "any"}}),
+    "a forced call of no tool": ("needs tools", {"tool_choice": {"type": "any"}}),
+    "a forced call of another tool": (
+        "tool_choice.name must be",
+        {"tools": [TOOL], "tool_choice": {"type": "tool", "name": "x"}},
+    ),
+    "a format that is none": (
+        "output_config.format.schema: Invalid type",
+        {"output_config": {"format": {"type": "json_schema", "schema": {"type": "x"}}}},
+    ),
     "a tool of theirs": (
         "type 'bash_20250124' is not supported",
         {"tools": [{"type": "bash_20250124", "name": "bash"}]},

@@ -10,7 +10,7 @@ from typing import Any
 import openai
 import pytest
 from fake_runtime import FakeRuntime, Step, hello
-from live import Live, live
+from live import Live, live, openai_client
 from openai import AsyncOpenAI, OpenAI
 
 from camelid import errors
@@ -42,7 +42,7 @@ async def served(
     settings = ServerSettings(port=0, drain_seconds=0.0, api_key=(key,) if key else ())
     async with (
         live(runtime, settings) as server,
-        AsyncOpenAI(base_url=f"{server.url}/v1", api_key=key or "not needed", max_retries=0) as client,
+        openai_client(server.url, key or "not needed") as client,
     ):
         yield client, runtime, server
 

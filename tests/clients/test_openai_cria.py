@@ -187,3 +187,29 @@ def _metric(client: OpenAI, name: str) -> float:
     found = re.search(rf"^camelid_{name} (\S+)$", page, re.MULTILINE)
     assert found
     return float(found[1])
+
+
+def test_a_prompt_alone_is_given_back_with_its_scores(client: OpenAI) -> None:
+    prompt = "Once upon a time there was a llama, and né €."
+    reply = client.completions.create(model="cria", prompt=prompt, max_tokens=0, echo=True, logprobs=2)
+    [choice] = reply.choices
+    assert (choice.text, choice.finish_reason) == (prompt, "length")
+    assert choice.logprobs is not None
+    scores = list(zip(choice.logprobs.token_logprobs or [], choice.logprobs.top_logprobs or [], strict=True))
+    assert all(top and len(top) == 2 and logprob <= max(top.values()) for logprob, top in scores)
+    assert reply.usage is not None
+    assert (reply.usage.completion_tokens, reply.usage.prompt_tokens) == (0, len(scores) + 1)  # one begins the text
+    twice = client.completions.create(model="cria", prompt=[prompt, prompt], max_tokens=3, echo=True, seed=1)
+    assert [choice.text.startswith(prompt) for choice in twice.choices] == [True, True]
+
+
+def test_the_best_of_several_answers_is_the_likeliest(client: OpenAI) -> None:
+    ask = LONG | {"max_tokens": 12, "logprobs": 0}
+    every = client.completions.create(**ask, n=4)
+    best = client.completions.create(**ask, n=1, best_of=4)
+
+    def mean(choice: Any) -> float:
+        return float(sum(choice.logprobs.token_logprobs) / len(choice.logprobs.token_logprobs))
+
+    assert best.choices[0].text == max(every.choices, key=mean).text
+    assert best.usage == every.usage

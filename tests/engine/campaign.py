@@ -203,6 +203,7 @@ class Campaign:
             end_ids=frozenset(self.ids(0 if self.is_growing else int(random.choice([0, 0, 1, 2])))),
             num_choices=int(random.choice([1, 1, 1, 2, 3, 8])),
             top_logprobs=[None, None, 0, 3][int(random.integers(4))],
+            scores_prompt=bool(random.random() < 0.2),
         )
 
     def sampling(self) -> Sampling:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 from tests.fakes import FakeHistory, logits_of
 
 from camelid.backends.base import Draw
 from camelid.backends.sampling import sample
 from camelid.engine.engine import Engine
-from camelid.engine.request import GenerateRequest, Token
+from camelid.engine.request import GenerateRequest, Score, Token
 from camelid.engine.sequence import pages_for
-from camelid.types import FinishReason
+from camelid.types import FinishReason, Sampling
 
 
 def answer_of(request: GenerateRequest, choice: int, context_length: int, vocabulary_size: int) -> list[Token]:
@@ -19,7 +20,13 @@ def answer_of(request: GenerateRequest, choice: int, context_length: int, vocabu
     tokens: list[Token] = []
     answer: list[int] = []
     history = FakeHistory()
-    history.extend(request.prompt)
+    scores = []
+    for number, token in enumerate(request.prompt):
+        if number and request.scores_prompt and choice == 0:
+            draw = Draw(Sampling(), 0, number, (), (), top_logprobs=request.top_logprobs or 0, given=token)
+            drawn = sample(logits_of(history.total, vocabulary_size)[None], [draw])[0]
+            scores.append(Score(drawn.logprob or 0.0, drawn.top))
+        history.extend([token])
     while not tokens or tokens[-1].finish is None:
         banned = request.end_ids if len(answer) < request.min_tokens else frozenset()
         draw = Draw(request.sampling, choice, history.num_tokens, request.prompt, answer, banned, request.top_logprobs)
@@ -32,6 +39,7 @@ def answer_of(request: GenerateRequest, choice: int, context_length: int, vocabu
         elif len(answer) == request.max_tokens or len(request.prompt) + len(answer) == context_length:
             finish = FinishReason.LENGTH
         tokens.append(Token(request.id, choice, len(answer) - 1, drawn.id, finish, drawn.logprob, drawn.top))
+    tokens[0] = replace(tokens[0], prompt_scores=tuple(scores))
     return tokens
 
 

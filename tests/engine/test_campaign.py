@@ -4,7 +4,7 @@ import pytest
 from tests.engine.campaign import Campaign
 
 
-@pytest.mark.parametrize("seed", [2, 3, 4])
+@pytest.mark.parametrize("seed", [3, 4, 6])
 def test_a_random_life_gives_every_token_of_the_oracle_and_loses_no_page(seed):
     campaign = Campaign(seed)
     campaign.run(500)

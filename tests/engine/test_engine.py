@@ -45,6 +45,29 @@ def test_an_end_token_is_not_drawn_before_min_tokens():
     assert all(token.id % 2 for token in tokens[:9])
 
 
+@pytest.mark.parametrize("length", [1, 2, 33, 70, 190])
+@pytest.mark.parametrize("num_choices", [1, 3])
+def test_a_prompts_scores_come_with_the_first_token_whatever_is_cached(length, num_choices):
+    engine = fake_engine(max_batch_tokens=50)
+    plain = request("plain", length=length)
+    scored = [
+        request(name, length=length, num_choices=num_choices, top_logprobs=2, scores_prompt=True) for name in "ab"
+    ]
+    run_to_end(engine, [plain])  # its pages can be found, and may not be taken
+    for asked in scored:
+        answers = run_to_end(engine, [asked])
+        assert without_cache(answers) == expected(asked)
+        assert len(answers[asked.id, 0][0].prompt_scores) == length - 1
+        assert not any(token.prompt_scores for choice in range(1, num_choices) for token in answers[asked.id, choice])
+
+
+def test_more_scores_than_fit_into_a_message_are_refused():
+    engine = fake_engine(context_length=10_000, num_pages=313)
+    with pytest.raises(InvalidRequest, match=r"must be 1–131072, got 189000") as caught:
+        engine.submit(request(length=9000, top_logprobs=20, scores_prompt=True))
+    assert caught.value.field == "logprobs"
+
+
 def test_an_answer_ends_at_max_tokens():
     tokens = run_to_end(fake_engine(), [request(max_tokens=3)])["r", 0]
     assert [(token.index, token.finish) for token in tokens] == [(0, None), (1, None), (2, FinishReason.LENGTH)]

@@ -14,6 +14,7 @@ from hashlib import blake2b
 
 from camelid.engine.request import Embedded, EmbedRequest, GenerateRequest, Token
 from camelid.errors import FormatError, InvalidRequest, Overloaded, RequestsFailed
+from camelid.grammar.vocabulary import Vocabulary
 from camelid.runtime.frames import Load
 from camelid.types import FinishReason
 
@@ -42,6 +43,12 @@ class FakeEngine:
         self._sequences: dict[str, _Sequence] = {}
         self._num_steps = 0
         self._texts: list[EmbedRequest] = []
+
+    def learn(self, vocabulary: Vocabulary) -> None:
+        pass
+
+    def prepare(self, request: GenerateRequest) -> None:
+        return None
 
     def submit(self, request: GenerateRequest) -> None:
         if REFUSED in request.prompt:

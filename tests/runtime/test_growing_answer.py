@@ -54,6 +54,20 @@ def grow(
     return events, answer.finished, answer.num_tokens
 
 
+def test_one_call_ends_an_answer_that_may_have_no_more(tokenizer: Tokenizer) -> None:
+    call = '{"name": "get_weather", "parameters": {"city": "Rome"}}'
+    ids = tokenizer.encode(f"{call}; {call}")
+    answer = GrowingAnswer(0, tokenizer, Generation(), tools=(WEATHER,), allows_several=False)
+    events: list[Event] = []
+    for index, token_id in enumerate(ids):
+        events += answer.take(Token("r", 0, index, token_id))
+        if answer.finished is not None:
+            break
+    assert [event.call.arguments for event in events if isinstance(event, ToolCalled)] == ['{"city": "Rome"}']
+    assert answer.finished == Finished(CALLS)
+    assert answer.num_tokens < len(ids)
+
+
 def text_of(events: list[Event]) -> str:
     return "".join(event.text for event in events if isinstance(event, Text))
 

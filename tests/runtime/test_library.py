@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -147,3 +149,25 @@ def test_a_prompt_that_was_read_before_a_restart_need_not_be_read_again(tmp_path
     assert second.text == first.text
     assert first.usage.cached_tokens == 0
     assert second.usage.cached_tokens == 32 * pages == (first.usage.prompt_tokens - 1) // 32 * 32
+
+
+def test_an_answer_has_the_form_that_is_asked_for(model: camelid.Model) -> None:
+    schema = {"type": "object", "properties": {"a": {"enum": [1, 2]}}, "required": ["a"], "additionalProperties": False}
+    answer = model.chat("Hello!", format=schema, temperature=1.5, seed=1)
+    assert json.loads(answer.text) in ({"a": 1}, {"a": 2})
+    assert answer.finish_reason is FinishReason.STOP
+    assert model.complete("x", format="json", max_tokens=3).text.startswith("{")
+    regex = camelid.Grammar(camelid.GrammarKind.REGEX, "[ab]{3}")
+    assert re.fullmatch("[ab]{3}", model.complete("x", format=regex).text)
+    for wrong in ("xml", {"type": "nonsense"}):
+        with pytest.raises(InvalidRequest, match="format"):
+            model.chat("Hello!", format=wrong)
+
+
+def test_a_call_can_be_required(model: camelid.Model) -> None:
+    tool = ToolSpec("set_alarm", "", {"type": "object", "properties": {"hour": {"enum": [6, 7]}}, "required": ["hour"]})
+    required = camelid.ToolChoice(is_required=True, allows_several=False)
+    answer = model.chat("Hello!", tools=[tool], tool_choice=required, max_tokens=100, temperature=0)
+    assert answer.finish_reason in (FinishReason.TOOL_CALLS, FinishReason.LENGTH)
+    for call in answer.tool_calls:
+        assert (call.name, json.loads(call.arguments)["hour"] in (6, 7)) == ("set_alarm", True)

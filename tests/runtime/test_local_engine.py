@@ -104,7 +104,7 @@ def test_an_engine_that_breaks_leaves_nobody_waiting() -> None:
 def test_a_choice_that_is_given_up_ends_and_the_others_go_on() -> None:
     async def go() -> None:
         engine = LocalEngine(FakeEngine(), "fake", 9)
-        asked = request("a", num_choices=2)
+        asked = request("a", num_choices=2, max_tokens=3000)
         got: list[list[int]] = [[], []]
         async for token in engine.generate(asked):
             got[token.choice].append(token.id)

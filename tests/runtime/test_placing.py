@@ -23,7 +23,7 @@ NEED = MemoryNeed(weight_bytes=4 * GIB, page_bytes=2**20)  # 32 tokens in a MiB
 @pytest.fixture
 def found(cria: Description) -> Found:
     spec = replace(cria.spec, context_length=131072)
-    return Found(ModelFiles("new", Path("new.gguf")), "", spec, 1, (Option("cpu", NEED, 16 * GIB),))
+    return Found(ModelFiles("new", Path("new.gguf")), "", spec, 1, (Option("cpu", NEED, 16 * GIB),), ModelSettings())
 
 
 def tenant(name: str, size: int, *, may_leave: bool = True, device: str = "cpu") -> Tenant:
@@ -31,25 +31,25 @@ def tenant(name: str, size: int, *, may_leave: bool = True, device: str = "cpu")
 
 
 def test_a_model_that_fits_beside_the_others_displaces_nobody(found: Found) -> None:
-    placement = place(found, ModelSettings(), [tenant("a", 4 * GIB)])
+    placement = place(found, [tenant("a", 4 * GIB)])
     assert placement.leaving == ()
     assert placement.description.sizing.memory_bytes <= 12 * GIB
 
 
 def test_what_was_promised_to_others_is_not_given_away_again(found: Found) -> None:
-    alone = place(found, ModelSettings()).description.sizing
-    beside = place(found, ModelSettings(), [tenant("a", 6 * GIB)]).description.sizing
+    alone = place(found).description.sizing
+    beside = place(found, [tenant("a", 6 * GIB)]).description.sizing
     assert (alone.num_pages, beside.num_pages) == (3 * 1024, 1536)  # a quarter of 12 GiB, and of 6
 
 
 def test_no_more_models_leave_than_are_needed(found: Found) -> None:
     tenants = [tenant("oldest", 5 * GIB), tenant("older", 5 * GIB), tenant("latest", 5 * GIB)]
-    assert place(found, ModelSettings(), tenants).leaving == ("oldest",)
+    assert place(found, tenants).leaving == ("oldest",)
 
 
 def test_idle_models_leave_rather_than_squeeze_the_context_of_a_newcomer(found: Found) -> None:
     tenants = [tenant("old", 6 * GIB), tenant("young", int(5.5 * GIB))]  # 0.5 GiB would be left for the cache
-    placement = place(found, ModelSettings(), tenants)
+    placement = place(found, tenants)
     assert placement.leaving == ("old",)
     assert placement.description.sizing.context_length >= 8192
 
@@ -57,7 +57,7 @@ def test_idle_models_leave_rather_than_squeeze_the_context_of_a_newcomer(found: 
 def test_a_squeezed_context_is_better_than_none_and_nobody_leaves_in_vain(found: Found) -> None:
     option = replace(found.options[0], free_bytes=9 * GIB // 2)
     idle = replace(tenant("idle", 2**20), vacant_bytes=9 * GIB // 2)
-    placement = place(replace(found, options=(option,)), ModelSettings(), [idle])
+    placement = place(replace(found, options=(option,)), [idle])
     assert placement.leaving == ()
     assert 512 <= placement.description.sizing.context_length < 131072
 
@@ -65,26 +65,26 @@ def test_a_squeezed_context_is_better_than_none_and_nobody_leaves_in_vain(found:
 def test_models_in_use_never_leave(found: Found) -> None:
     tenants = [tenant("busy", 14 * GIB, may_leave=False), tenant("idle", 2 * GIB)]
     with pytest.raises(OutOfMemory, match="the model needs"):
-        place(found, ModelSettings(), tenants)
+        place(found, tenants)
 
 
 def test_the_most_models_are_kept_by_sending_the_oldest_away(found: Found) -> None:
     tenants = [tenant("old", 1), tenant("young", 1)]
-    assert place(found, ModelSettings(), tenants, most_models=2).leaving == ("old",)
+    assert place(found, tenants, most_models=2).leaving == ("old",)
     busy = [replace(one, may_leave=False) for one in tenants]
     with pytest.raises(OutOfMemory, match="2 models are loaded, which is the most"):
-        place(found, ModelSettings(), busy, most_models=2)
+        place(found, busy, most_models=2)
 
 
 def test_a_second_device_is_taken_before_anybody_leaves(found: Found) -> None:
     options = (Option("gpu", NEED, 2 * GIB), Option("cpu", NEED, 16 * GIB))
-    placement = place(replace(found, options=options), ModelSettings(), [tenant("a", 9 * GIB, device="gpu")])
-    assert (placement.description.device, placement.leaving) == ("cpu", ())
+    placement = place(replace(found, options=options), [tenant("a", 9 * GIB, device="gpu")])
+    assert (placement.description.settings.device, placement.leaving) == ("cpu", ())
 
 
 def test_what_leaves_a_gpu_gives_its_memory_back(found: Found) -> None:
     options = (Option("gpu", NEED, 2 * GIB),)
-    placement = place(replace(found, options=options), ModelSettings(), [tenant("a", 9 * GIB, device="gpu")])
+    placement = place(replace(found, options=options), [tenant("a", 9 * GIB, device="gpu")])
     assert placement.leaving == ("a",)
     assert placement.description.sizing.memory_bytes <= 11 * GIB
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
@@ -27,11 +28,24 @@ from camelid.runtime.runtime import Runtime
 from camelid.runtime.supervisor import SupervisedEngine
 from camelid.settings import ModelSettings
 from camelid.store.local import find
-from camelid.types import ChatRequest, CompletionRequest, Event, Generation, Message, Sampling, Stopping, Text
+from camelid.types import (
+    ChatRequest,
+    CompletionRequest,
+    Event,
+    Generation,
+    Grammar,
+    GrammarKind,
+    Message,
+    Sampling,
+    Started,
+    Stopping,
+    Text,
+)
 
 SETTINGS = ModelSettings(threads=1, max_sequences=4, max_waiting=8)
 ENDLESS = Generation(stopping=Stopping(ignore_eos=True))
 _T = TypeVar("_T")
+FORM = Grammar(GrammarKind.REGEX, "([a-z]{1,9} )*[a-z]{0,9}")
 either_way = pytest.mark.parametrize("in_process", [True, False], ids=["thread", "process"])
 
 
@@ -61,8 +75,28 @@ def seeded(seed: int, num_choices: int = 1) -> Generation:
     return Generation(Sampling(seed=seed), Stopping(max_tokens=24, ignore_eos=True), num_choices)
 
 
+@either_way
+def test_a_prompts_tokens_have_the_scores_that_they_had_when_they_were_written(in_process: bool) -> None:
+    async def scenario() -> None:
+        async with cria(in_process) as runtime:
+            begin = (1, 40, 41, 42)
+            writing = Generation(Sampling(seed=3), Stopping(max_tokens=90, ignore_eos=True), top_logprobs=2)
+            written = (await whole(runtime.complete(CompletionRequest("cria", begin, writing)))).choices[0].scores
+            prompt = (*begin, *(score.id for score in written))
+            reading = Generation(Sampling(), Stopping(max_tokens=1), num_choices=2, top_logprobs=2)
+            for _ in range(2):  # the second time the prompt's pages could be found
+                events = runtime.complete(CompletionRequest("cria", prompt, reading, echo=True))
+                [started] = [event async for event in events if isinstance(event, Started)]
+                assert started.echo is not None
+                assert started.echo.scores[len(begin) - 1 :] == written
+                assert len(started.echo.scores) == len(prompt) - 1
+
+    run(scenario())
+
+
 def test_the_same_request_gives_the_same_bytes_in_a_thread_and_in_a_process_alone_and_among_others() -> None:
     asked = [chat(seeded(seed, 1 + seed % 2)) for seed in range(6)]
+    asked += [chat(Generation(Sampling(seed=7), Stopping(max_tokens=24), 2, grammar=FORM))]
 
     async def answers(in_process: bool, *, together: bool) -> list[Answer]:
         async with cria(in_process) as runtime:
@@ -75,7 +109,8 @@ def test_the_same_request_gives_the_same_bytes_in_a_thread_and_in_a_process_alon
 
     alone = texts(run(answers(True, together=False)))
     assert texts(run(answers(False, together=True))) == alone
-    assert [len(choices) for choices in alone] == [1, 2, 1, 2, 1, 2]
+    assert [len(choices) for choices in alone] == [1, 2, 1, 2, 1, 2, 2]
+    assert all(re.fullmatch(FORM.source, text) for text in alone[-1])
 
 
 @either_way

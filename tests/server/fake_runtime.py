@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from array import array
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from camelid.errors import CamelidError, NotFound
@@ -12,6 +12,7 @@ from camelid.runtime.status import Health, ModelStatus
 from camelid.types import (
     ChatRequest,
     CompletionRequest,
+    Echo,
     EmbeddingRequest,
     Embeddings,
     Event,
@@ -22,6 +23,7 @@ from camelid.types import (
     Sampling,
     Started,
     Text,
+    Tokens,
     Usage,
 )
 
@@ -51,9 +53,9 @@ def model_status(name: str = "tiny") -> ModelStatus:
 Step = Event | BaseException | asyncio.Event
 
 
-def hello(num_choices: int = 1) -> list[Step]:
+def hello(num_choices: int = 1, echo: Echo | None = None) -> list[Step]:
     """The events of a short answer, the same for each choice."""
-    events: list[Step] = [Started(prompt_tokens=7, cached_tokens=4)]
+    events: list[Step] = [Started(prompt_tokens=7, cached_tokens=4, echo=echo)]
     for choice in range(num_choices):
         events += [Text("Hel", choice), Text("lo", choice)]
     for choice in range(num_choices):
@@ -61,6 +63,12 @@ def hello(num_choices: int = 1) -> list[Step]:
         usage = Usage(7, 3 * num_choices, 4) if last else None
         events.append(Finished(FinishReason.STOP, choice, usage))
     return events
+
+
+def _hello_to(request: ChatRequest | CompletionRequest) -> list[Step]:
+    wants_echo = isinstance(request, CompletionRequest) and request.echo
+    echo = Echo(str(request.prompt)) if isinstance(request, CompletionRequest) and wants_echo else None
+    return hello(request.generation.num_choices, echo)
 
 
 @dataclass
@@ -103,7 +111,7 @@ class FakeRuntime:
         is_done = False
         self.opened.set()
         try:
-            for step in hello(request.generation.num_choices) if self.script is None else self.script:
+            for step in _hello_to(request) if self.script is None else self.script:
                 if isinstance(step, asyncio.Event):
                     await step.wait()
                 elif isinstance(step, BaseException):
@@ -138,6 +146,21 @@ class FakeRuntime:
 
     async def count_tokens(self, request: ChatRequest) -> int:
         return 7
+
+    async def tokenize(self, name: str, text: str, *, with_bos: bool = True) -> Tokens:
+        return self._tokens(name, [1] * with_bos + [ord(letter) for letter in text])
+
+    async def tokenize_chat(self, request: ChatRequest, *, add_generation_prompt: bool = True) -> Tokens:
+        text = "".join(message.content for message in request.messages)
+        return self._tokens(request.model, [*map(ord, text), *[2] * add_generation_prompt])
+
+    async def detokenize(self, name: str, ids: Sequence[int]) -> str:
+        return "".join(map(chr, ids))
+
+    def _tokens(self, name: str, ids: list[int]) -> Tokens:
+        if all(model.name != name for model in self.models):
+            raise NotFound(f"there is no model {name!r}")
+        return Tokens(tuple(ids), tuple(chr(number).encode() for number in ids), 128)
 
     def sampling(self, name: str) -> Sampling:
         return Sampling()

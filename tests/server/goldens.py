@@ -15,9 +15,10 @@ import msgspec
 from fake_runtime import hello
 
 from camelid.server.limits import Limits
-from camelid.server.openai import replies, requests
+from camelid.server.openai import completion_replies, completion_requests, replies, requests
 from camelid.server.openai.bodies import ChatBody, CompletionBody
 from camelid.types import (
+    Echo,
     Event,
     Finished,
     FinishReason,
@@ -46,6 +47,28 @@ SCRIPTS: Mapping[str, Sequence[Event]] = {
         Text("4", scores=(SUM,)),
         Text("€", scores=(HALF, REST)),
         Finished(FinishReason.LENGTH, usage=Usage(3, 3)),
+    ],
+    "echo": [Started(7, 4, Echo("Say: ")), Text("Hel"), Text("lo"), Finished(FinishReason.STOP, usage=Usage(7, 3, 4))],
+    "echo_of_two": [
+        Started(1, echo=Echo("b"), choice=1),
+        Started(1, echo=Echo("a"), choice=0),
+        Text("1", choice=1),
+        Text("0"),
+        Finished(FinishReason.STOP, usage=Usage(1, 1)),
+        Finished(FinishReason.LENGTH, 1, Usage(1, 1)),
+    ],
+    "echo_scores": [
+        Started(3, echo=Echo("é4", "é".encode(), (SUM,))),
+        Text("€", scores=(HALF, REST)),
+        Finished(FinishReason.LENGTH, usage=Usage(3, 3)),
+    ],
+    "ranked": [
+        Started(2),
+        Text("4€", scores=(SUM, HALF)),
+        Text("4", 1, (SUM,)),
+        Text("€", 2, (REST,)),
+        *(Finished(FinishReason.STOP, choice) for choice in range(3)),
+        Finished(FinishReason.STOP, 3, Usage(2, 9)),
     ],
     "tools": [
         Started(20),
@@ -84,13 +107,13 @@ def _chat(data: bytes, script: str) -> dict[str, Any]:
 
 def _completion(data: bytes, script: str) -> dict[str, Any]:
     body = msgspec.json.decode(data, type=CompletionBody)
-    asks = requests.to_completion_requests(body, "tiny", SEED, Limits())
-    form = requests.completion_form(body, body.model or "tiny")
+    asks = completion_requests.to_completion_requests(body, "tiny", SEED, Limits())
+    form = completion_requests.completion_form(body, body.model or "tiny")
     return {"asks": [_plain(ask) for ask in asks]} | _written(
         form,
         script,
-        lambda: replies.CompletionReply(STAMP, form, len(asks)),
-        lambda: replies.CompletionStream(STAMP, form, len(asks)),
+        lambda: completion_replies.CompletionReply(STAMP, form, len(asks)),
+        lambda: completion_replies.CompletionStream(STAMP, form, len(asks)),
     )
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
 from camelid.server.app import create_app, server_config
 from camelid.server.contract import ServedRuntime
@@ -27,6 +29,12 @@ class Live:
     server: LeavingServer
 
 
+def openai_client(url: str, key: str = "not needed") -> AsyncOpenAI:
+    """Return the official client. Without certificates, which it need not check here and takes long to read."""
+    plain = DefaultAsyncHttpxClient(verify=False)
+    return AsyncOpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0, http_client=plain)
+
+
 @asynccontextmanager
 async def live(
     runtime: ServedRuntime,
@@ -37,9 +45,8 @@ async def live(
     """Serve `runtime` while the block runs; it counts as loaded. `gpt-4` is an alias of the model."""
     lifecycle = Lifecycle()
     lifecycle.is_started = True
-    app = create_app(
-        runtime, settings, default_model=model, aliases={"gpt-4": model}, lifecycle=lifecycle, limits=limits
-    )
+    settings = replace(settings, alias=(("gpt-4", model),))
+    app = create_app(runtime, settings, default_model=model, lifecycle=lifecycle, limits=limits)
     server = LeavingServer(server_config(app, limits), lifecycle, settings.drain_seconds, limits)
     with listen(settings.host, settings.port) as listener:
         serving = asyncio.create_task(server.serve(sockets=[listener]))

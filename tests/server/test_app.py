@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx2
@@ -30,7 +31,7 @@ KEYED = ServerSettings(api_key=("secret-one", "secret-two"))
 def app_for(runtime: FakeRuntime, settings: ServerSettings = PLAIN, *, is_started: bool = True) -> FastAPI:
     lifecycle = Lifecycle()
     lifecycle.is_started = is_started
-    return create_app(runtime, settings, default_model="tiny", aliases={"gpt-4": "tiny"}, lifecycle=lifecycle)
+    return create_app(runtime, replace(settings, alias=(("gpt-4", "tiny"),)), default_model="tiny", lifecycle=lifecycle)
 
 
 def call(app: FastAPI, method: str, path: str, **options: Any) -> httpx2.Response:

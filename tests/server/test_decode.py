@@ -52,7 +52,7 @@ def test_a_misspelt_field_gets_a_suggestion() -> None:
 @pytest.mark.parametrize("bracket", [b"[", b'{"a":'])
 def test_nesting_without_end_is_refused(bracket: bytes) -> None:
     with pytest.raises(InvalidRequest, match="nested too deeply"):
-        decode(PREFIX + b'"response_format":' + bracket * 500_000, CHAT)
+        decode(PREFIX + b'"prediction":' + bracket * 500_000, CHAT)
 
 
 @pytest.mark.parametrize(("depth", "is_taken"), [(64, True), (65, False), (100_000, False)])

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 Fault = Callable[["Handler", bytes], bool]  # answers by itself and returns True, or leaves it to the handler
 
@@ -21,6 +28,8 @@ class Served:
     faults: list[Fault] = field(default_factory=list)
     token: str | None = None  # requests must carry it
     realm: str | None = None
+    signers: dict[str, Ed25519PublicKey] | None = None  # whose signature a token takes, by OpenSSH's writing
+    signed: set[str] = field(default_factory=set)
     has_ranges: bool = True
     seen: Counter[str] = field(default_factory=Counter)  # "METHOD kind"
     sent_bytes: int = 0
@@ -43,7 +52,9 @@ class Handler(BaseHTTPRequestHandler):
         with self.served.lock:
             self.served.seen[f"GET {kind}"] += 1
             fault = self.served.faults.pop(0) if kind == "blobs" and self.served.faults else None
-        if kind == "/token":
+        if kind == "/token" and self.served.signers is not None and not self.is_signed():
+            self.answer(401, b"who are you?")
+        elif kind == "/token":
             self.answer(200, f'{{"token": "{self.served.token}"}}'.encode())
         elif self.served.token and self.headers["Authorization"] != f"Bearer {self.served.token}":
             realm = self.served.realm or f"http://127.0.0.1:{self.served.port}/token"
@@ -51,12 +62,31 @@ class Handler(BaseHTTPRequestHandler):
         elif kind == "manifests":
             repository, tag = self.path[4:].split("/manifests/")
             self.content(self.served.manifests.get(f"{repository}:{tag}"))
+        elif kind == "tags":
+            repository = self.path[4:].split("/tags/")[0]
+            tags = [key.split(":")[1] for key in self.served.manifests if key.startswith(f"{repository}:")]
+            self.answer(200 if tags else 404, json.dumps({"name": repository, "tags": tags}).encode())
         elif kind == "blobs":
             content = self.served.blobs.get(self.path.rsplit("/", 1)[1])
             if fault is None or content is None or not fault(self, content):
                 self.blob(content)
         else:
             self.answer(404, b"")
+
+    def is_signed(self) -> bool:
+        """Say whether a request carries the signature of a known key over its URL, and one that was not seen before."""
+        public, _, signature = (self.headers["Authorization"] or "").partition(":")
+        url = f"http://{self.headers['Host']}{self.path}"
+        values = parse_qs(urlsplit(url).query)
+        if public not in (self.served.signers or {}) or url in self.served.signed or not {"ts", "nonce"} <= set(values):
+            return False
+        self.served.signed.add(url)
+        said = f"GET,{url},{base64.b64encode(hashlib.sha256(b'').hexdigest().encode()).decode()}".encode()
+        try:
+            (self.served.signers or {})[public].verify(base64.b64decode(signature), said)
+        except InvalidSignature:
+            return False
+        return True
 
     def content(self, content: bytes | None) -> None:
         self.answer(404 if content is None else 200, content or b"")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import camelid
-from camelid.errors import BadModelfile, NotFound, UnsupportedModel
+from camelid.errors import BadModelfile, NotFound
 from camelid.store.local import find
 from camelid.store.making import create
 from camelid.store.modelfile import Modelfile, parse_modelfile
@@ -52,7 +52,9 @@ def test_a_byte_order_mark_and_other_line_ends_change_nothing() -> None:
 
 
 _CHARACTERS = st.characters(blacklist_categories=("Cs", "Cc"), whitelist_characters="\n")
-TEXTS = st.text(_CHARACTERS).filter(lambda text: '""' not in text and not text.endswith('"'))
+TEXTS = st.text(_CHARACTERS).filter(lambda text: '"""\n' not in text and '""" ' not in text) | st.text('"a\n ').filter(
+    lambda text: '""' not in text
+)
 WORDS = st.text("abc", min_size=1)
 PARAMETERS = st.tuples(st.just("temperature"), st.floats(0, 2)) | st.tuples(st.just("stop"), WORDS)
 
@@ -70,6 +72,11 @@ PARAMETERS = st.tuples(st.just("temperature"), st.floats(0, 2)) | st.tuples(st.j
 )
 def test_what_is_written_is_read_back(modelfile: Modelfile) -> None:
     assert parse_modelfile(str(modelfile)) == modelfile
+
+
+def test_a_text_that_no_quotes_can_hold_is_refused_when_it_is_written() -> None:
+    with pytest.raises(BadModelfile, match="no Modelfile can hold"):
+        str(Modelfile("a", system='say """\nand "more"\n'))
 
 
 @pytest.mark.parametrize(
@@ -124,7 +131,7 @@ def test_a_model_that_was_made_answers_as_its_modelfile_says(tmp_path: Path) -> 
 
 def test_what_cannot_be_made_makes_nothing(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
-    for text, error in (("FROM nothing", NotFound), ("FROM cria\nADAPTER x", UnsupportedModel)):
+    for text, error in (("FROM nothing", NotFound), ("FROM cria\nADAPTER x", NotFound)):
         with pytest.raises(error):
             create(store, parse_name("made"), parse_modelfile(text), tmp_path)
     assert list(store.entries()) == []

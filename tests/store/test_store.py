@@ -15,7 +15,7 @@ from camelid.store.local import find
 from camelid.store.manifests import DOCKER_LAYER, DOCKER_MANIFEST, OLLAMA_LAYER, Layer, parse_manifest, write_manifest
 from camelid.store.names import Name, parse_name
 from camelid.store.places import all_stores, own_store
-from camelid.store.store import Store
+from camelid.store.store import MAX_TEXT_BYTES, Store
 
 NAME = parse_name("someone/thing:1")
 CONFIG_TYPE = "application/vnd.docker.container.image.v1+json"
@@ -85,10 +85,16 @@ def test_verifying_finds_a_changed_and_a_missing_blob(store: Store) -> None:
 def test_leftovers_are_what_no_manifest_names_and_old_downloads(store: Store) -> None:
     unused = store.blobs.path(store.blobs.add(b"nobody's"))
     new, old = (store.blobs.partial(Digest(digit * 64)) for digit in "ab")
-    for path in (new, old):
+    store.making.mkdir()
+    made, manifest = store.making / "1.gguf", store.manifests.path(NAME).with_name(".1.2.part")
+    for path in (new, old, made, manifest):
         path.write_bytes(b"half")
-    os.utime(old, (0, 0))
-    assert {leftover.path for leftover in store.leftovers()} == {unused, old}
+    for path in (old, made, manifest):
+        os.utime(path, (0, 0))
+    assert {leftover.path for leftover in store.leftovers()} == {unused, old, made, manifest}
+    assert {leftover.path for leftover in store.prune()} == {unused, old, made, manifest}
+    assert store.leftovers() == []
+    assert new.exists()
 
 
 def test_leftovers_are_not_guessed_while_a_manifest_cannot_be_read(store: Store) -> None:
@@ -109,11 +115,28 @@ def test_a_blob_is_only_named_when_its_content_is_right(store: Store) -> None:
     assert not store.blobs.partial(digest).exists()
 
 
-@pytest.mark.parametrize("kind", ["adapter", "projector"])
-def test_what_cannot_be_honoured_is_refused_by_name(store: Store, kind: str) -> None:
-    add(store, NAME, model=b"weights", **{kind: b"x"})
-    with pytest.raises(UnsupportedModel, match=kind):
+def test_what_cannot_be_honoured_is_refused_by_name(store: Store) -> None:
+    add(store, NAME, model=b"weights", projector=b"x")
+    with pytest.raises(UnsupportedModel, match="projector"):
         store.weights(store.entry(NAME))
+
+
+def test_texts_and_adapters_are_found_by_their_kinds(store: Store) -> None:
+    add(store, NAME, model=b"weights", adapter=b"lora", prompt=b"old", template=b"{{ .Prompt }}", license=b"MIT")
+    entry = store.entry(NAME)
+    assert [path.read_bytes() for path in store.adapters(entry)] == [b"lora"]
+    assert (store.template(entry), store.texts(entry, "license"), store.texts(entry, "system")) == (
+        "{{ .Prompt }}",
+        ("MIT",),
+        (),
+    )
+    assert store.requires(entry) is None
+
+
+def test_a_text_without_measure_is_not_read(store: Store) -> None:
+    add(store, NAME, model=b"weights", template=b" " * (MAX_TEXT_BYTES + 1))
+    with pytest.raises(StoreError, match="bytes of text"):
+        store.template(store.entry(NAME))
 
 
 def test_a_model_of_several_files_is_opened_as_a_folder(store: Store) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import random
 from pathlib import Path
 
 import pytest
+from template_families import CONTROL
 from text_samples import random_text
 
-from camelid.text import Tokenizer, from_meta
+from camelid.text import Tokenizer, from_meta, from_tokenizer_json
 
 
 @pytest.fixture(scope="session")
@@ -52,3 +54,29 @@ def llama3_metadata(llama3: Tokenizer) -> dict[str, object]:
         "tokenizer.ggml.bos_token_id": llama3.bos_id,
         "tokenizer.ggml.eos_token_id": llama3.control["<|eot_id|>"].id,
     }
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A byte-level vocabulary with the control tokens of all families."""
+    from tokenizers import AddedToken, decoders, models, pre_tokenizers
+    from tokenizers import Tokenizer as Core
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    merges = [("Ċ", "Ċ"), ("Ġ", "Ġ"), ("h", "e"), ("<", "|"), ("|", ">"), ("s", "e"), ("u", "se")]
+    vocabulary = {piece: index for index, piece in enumerate([*alphabet, *map("".join, merges)])}
+    core = Core(models.BPE(vocabulary, merges))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    core.add_special_tokens([AddedToken(spelling, normalized=False) for spelling in CONTROL])
+    folder = tmp_path_factory.mktemp("families")
+    core.save(str(folder / "tokenizer.json"))
+    names = {"bos_token": "<s>", "eos_token": "</s>", "model_max_length": 10**6}
+    (folder / "tokenizer_config.json").write_text(json.dumps(names))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def ours(folder: Path) -> Tokenizer:
+    """That vocabulary, read by us."""
+    return from_tokenizer_json(folder)

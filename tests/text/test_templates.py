@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from template_families import CALL, CONTROL, CONVERSATIONS, FAMILIES, USER, WEATHER
 
 from camelid.errors import CamelidError, InvalidRequest, Overloaded, TemplateError
-from camelid.text import Tokenizer, from_tokenizer_json
+from camelid.text import Tokenizer
 from camelid.text.jinja_template import JinjaTemplate
 from camelid.text.llama3 import LLAMA_3, LLAMA_3_1, META_3_1, Llama3Template
 from camelid.text.template_workers import WorkerLimits
@@ -29,35 +29,10 @@ ROOMY = WorkerLimits(cpu_s=20, wall_s=60)  # for comparisons: a busy machine is 
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory):
-    """A byte-level vocabulary with the control tokens of all families."""
-    from tokenizers import AddedToken, decoders, models, pre_tokenizers
-    from tokenizers import Tokenizer as Core
-
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    merges = [("Ċ", "Ċ"), ("Ġ", "Ġ"), ("h", "e"), ("<", "|"), ("|", ">"), ("s", "e"), ("u", "se")]
-    vocabulary = {piece: index for index, piece in enumerate([*alphabet, *map("".join, merges)])}
-    core = Core(models.BPE(vocabulary, merges))
-    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    core.decoder = decoders.ByteLevel()
-    core.add_special_tokens([AddedToken(spelling, normalized=False) for spelling in CONTROL])
-    folder = tmp_path_factory.mktemp("families")
-    core.save(str(folder / "tokenizer.json"))
-    names = {"bos_token": "<s>", "eos_token": "</s>", "model_max_length": 10**6}
-    (folder / "tokenizer_config.json").write_text(json.dumps(names))
-    return folder
-
-
-@pytest.fixture(scope="module")
 def theirs(folder):
     from transformers import PreTrainedTokenizerFast
 
     return PreTrainedTokenizerFast.from_pretrained(str(folder))
-
-
-@pytest.fixture(scope="module")
-def ours(folder) -> Tokenizer:
-    return from_tokenizer_json(folder)
 
 
 @pytest.fixture(scope="module", params=list(FAMILIES))

@@ -75,8 +75,9 @@ def one_store(served: Served, host: str, rng: random.Random, report: Report, mos
         store, served.sent_bytes, kills = Store(Path(folder)), 0, 0
         while not _pull(host, folder, rng.uniform(0.3, 2.5) if kills < most_kills else None):
             kills += 1
-            entries = list(store.entries())
-            assert entries == [], f"{entries} is listed, and the pull was killed"
+            listed = list(store.entries())
+            if listed:  # killed between its last step and its end: then it must be whole, as it is checked below
+                break
         (entry,) = store.entries()
         store.verify(entry)
         assert store.leftovers() == []

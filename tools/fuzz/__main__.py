@@ -6,11 +6,34 @@ import argparse
 import sys
 from pathlib import Path
 
-from . import gguf_target, safetensors_target
+from camelid.errors import FormatError
+
+from . import (
+    gguf_target,
+    gotemplate_target,
+    manifests_target,
+    modelfile_target,
+    names_target,
+    pth_target,
+    safetensors_target,
+)
 from .campaign import Failure, Report, limit_memory, run_campaign
 
-TARGETS = {"gguf": gguf_target, "safetensors": safetensors_target}
-GROUPS = {"formats": ("gguf", "safetensors")}
+TARGETS = {
+    "gguf": gguf_target,
+    "safetensors": safetensors_target,
+    "pth": pth_target,
+    "modelfile": modelfile_target,
+    "gotemplate": gotemplate_target,
+    "manifests": manifests_target,
+    "names": names_target,
+}
+GROUPS = {
+    "formats": ("gguf", "safetensors", "pth"),
+    "texts": ("modelfile", "gotemplate", "manifests", "names"),
+    "all": tuple(TARGETS),
+}
+MOST_RULES = 12  # shown of what was refused
 
 
 def main() -> int:
@@ -25,7 +48,8 @@ def main() -> int:
     for name in GROUPS.get(options.target, (options.target,)):
         target = TARGETS[name]
         try:
-            report = run_campaign(target.make, target.check, options.seed, options.runs, options.first)
+            refusals = getattr(target, "REFUSALS", (FormatError,))
+            report = run_campaign(target.make, target.check, options.seed, options.runs, options.first, refusals)
         except Failure as failure:
             options.keep.write_bytes(failure.raw)
             again = f"python -m tools.fuzz {name} --seed {options.seed} --first {failure.number} --runs 1"
@@ -40,7 +64,7 @@ def _print(name: str, report: Report) -> None:
         f"{name}: {report.runs} runs, {report.accepted} accepted, {report.refused.total()} refused, "
         f"slowest {report.slowest_s * 1000:.0f} ms, memory grew {report.growth_bytes >> 20} MiB"
     )
-    for rule, count in report.refused.most_common():
+    for rule, count in report.refused.most_common(MOST_RULES):
         print(f"  {count:8d}  {rule}")
 
 

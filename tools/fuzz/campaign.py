@@ -1,7 +1,8 @@
 """Runs a fuzz target many times and holds every run against the same rules.
 
-A reader may accept a file, in which case the target compares what it read with another reader, or refuse it with a
-FormatError. Any other exception is a failure, and so is a run that takes long, or a campaign whose memory grows.
+A reader may accept a file, in which case the target holds what it read against another reader or a rule, or refuse it
+with one of the target's errors. Any other exception is a failure, and so is a run that takes long, or a campaign whose
+memory grows.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from camelid.errors import FormatError
+from camelid.errors import CamelidError, FormatError
 
 MAX_SECONDS = 1.0  # of CPU time, for files of a few KiB; typical is under a millisecond
 MAX_GROWTH_BYTES = 64 << 20
@@ -44,16 +45,21 @@ class Failure(Exception):
 
 
 def run_campaign(
-    make: Callable[[random.Random], bytes], check: Callable[[Path], None], seed: int, runs: int, first: int = 0
+    make: Callable[[random.Random], bytes],
+    check: Callable[[Path], None],
+    seed: int,
+    runs: int,
+    first: int = 0,
+    refusals: tuple[type[CamelidError], ...] = (FormatError,),
 ) -> Report:
-    """Make and check `runs` files. Raises Failure at the first that breaks the rules."""
+    """Make and check `runs` files, which `refusals` may refuse. Raises Failure at the first that breaks the rules."""
     report = Report()
     with TemporaryDirectory() as folder:
         path = Path(folder) / "fuzzed"
         before = 0
         for number in range(first, first + runs):
             raw = make(random.Random(f"{seed}:{number}"))
-            _run_one(path, raw, number, check, report)
+            _run_one(path, raw, number, check, report, refusals)
             if number == first + 100:  # by now everything is imported and warm
                 before = _peak_bytes()
         report.growth_bytes = _peak_bytes() - before if before else 0
@@ -62,15 +68,23 @@ def run_campaign(
     return report
 
 
-def _run_one(path: Path, raw: bytes, number: int, check: Callable[[Path], None], report: Report) -> None:
+def _run_one(
+    path: Path,
+    raw: bytes,
+    number: int,
+    check: Callable[[Path], None],
+    report: Report,
+    refusals: tuple[type[CamelidError], ...],
+) -> None:
     path.unlink(missing_ok=True)  # a new file, since views of the last one may still be mapped
     path.write_bytes(raw)
     started = time.process_time()
     try:
         check(path)
         report.accepted += 1
-    except FormatError as error:
-        report.refused[f"{type(error).__name__}: {_general(error.violation.rule)}"] += 1
+    except refusals as error:
+        rule = error.violation.rule if isinstance(error, FormatError) else error.message
+        report.refused[f"{type(error).__name__}: {_general(rule)}"] += 1
     except Exception as error:
         raise Failure(number, raw, f"{type(error).__name__}: {error}") from error
     spent = time.process_time() - started
@@ -91,4 +105,5 @@ def _peak_bytes() -> int:
 
 def _general(rule: str) -> str:
     """Return a rule with what varies left out, so that alike refusals are counted together."""
-    return re.sub(r"\[.*]|[0-9]+|'.*'", "#", rule.partition(":")[0])
+    start, _, rest = re.sub(r"\[.*]|[0-9]+|'.*?'|\".*?\"", "#", rule).partition(":")
+    return start if "#" not in start else f"{start}:{rest[:60]}"

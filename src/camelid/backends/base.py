@@ -111,6 +111,8 @@ class Draw:
     answer: Sequence[int]
     banned: frozenset[int] = frozenset()  # ids that must not be drawn (end tokens before min_tokens)
     top_logprobs: int | None = None
+    allowed: bytes | None = None  # bit i % 8 of byte i // 8: whether a grammar lets id i be drawn; None: it lets all
+    given: int | None = None  # the token is known already: only its log-probability is wanted
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ What is promised:
   what is changed for single ids is computed in float64 and rounded once, and every sum is a float64 sum in one order.
 * The draw is the inverse of the cumulative distribution of the kept tokens in ascending order of their ids, at a Philox
   number keyed by (seed, choice, position).
-* Log-probabilities are those of the model itself: before bias, penalties, bans, temperature and filters.
+* Log-probabilities are those of the model itself: before masks, bias, penalties, bans, temperature and filters.
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ def sample(logits: Scores, draws: Sequence[Draw]) -> list[Drawn]:
 
 def _draw_row(row: Scores, draw: Draw) -> Drawn | None:
     """Return the drawn token, or None where the scores allow none."""
+    if draw.given is not None:
+        return _given(row, draw.given, draw.top_logprobs or 0)
     scores = _adjusted(row, draw)
     best = int(scores.argmax())  # the lowest id among equals; the first NaN if there is one
     if not np.isfinite(scores[best]) or (scores is not row and not np.isfinite(row.max())):
@@ -64,12 +66,12 @@ def _draw_row(row: Scores, draw: Draw) -> Drawn | None:
 
 
 def _adjusted(row: Scores, draw: Draw) -> Scores:
-    """Return the scores after bias, penalties and bans: `row` itself if there are none."""
+    """Return the scores after mask, bias, penalties and bans: `row` itself if there are none."""
     sampling = draw.sampling
     has_penalty = sampling.repetition_penalty != 1 or sampling.presence_penalty != 0 or sampling.frequency_penalty != 0
-    if not (has_penalty or sampling.logit_bias or draw.banned):
+    if not (has_penalty or sampling.logit_bias or draw.banned or draw.allowed is not None):
         return row
-    scores = row.copy()
+    scores = row.copy() if draw.allowed is None else _masked(row, draw.allowed)
     if sampling.logit_bias:
         ids = np.fromiter(sampling.logit_bias.keys(), np.intp)
         scores[ids] += np.fromiter(sampling.logit_bias.values(), np.float64)
@@ -78,6 +80,12 @@ def _adjusted(row: Scores, draw: Draw) -> Scores:
     if draw.banned:
         scores[np.fromiter(draw.banned, np.intp)] = -np.inf
     return scores
+
+
+def _masked(row: Scores, allowed: bytes) -> Scores:
+    """Return a copy of `row` in which no id has a chance whose bit is 0. Ids behind the last bit have none either."""
+    bits = np.unpackbits(np.frombuffer(allowed, np.uint8), count=len(row), bitorder="little")
+    return np.where(bits.view(np.bool_), row, row.dtype.type(-np.inf))
 
 
 def _penalize(scores: Scores, draw: Draw) -> None:
@@ -236,6 +244,11 @@ def _passed(sums: NDArray[np.float64], target: float) -> int:
 
 
 # ── what is reported ──
+
+
+def _given(row: Scores, token: int, count: int) -> Drawn | None:
+    """Return a token that is known with its log-probability, or None where the scores are broken."""
+    return Drawn(token, *_logprobs(row, token, count)) if np.isfinite(row).all() else None
 
 
 def _logprobs(row: Scores, token: int, count: int) -> tuple[float, tuple[tuple[int, float], ...]]:

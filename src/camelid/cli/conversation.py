@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from camelid.cli.parameters import generation
-from camelid.types import ChatRequest, Message, Sampling
+from camelid.types import ChatRequest, Grammar, Message, Sampling
 
 
 @dataclass
@@ -17,6 +17,7 @@ class Conversation:
     system: str = ""
     parameters: dict[str, object] = field(default_factory=dict)
     messages: list[Message] = field(default_factory=list)
+    grammar: Grammar | None = None  # of every answer
 
     def ask(self, question: str) -> ChatRequest:
         """Return the request for the next answer.
@@ -25,7 +26,8 @@ class Conversation:
         """
         system = [Message("system", self.system)] if self.system else []
         messages = (*system, *self.messages, Message("user", question))
-        return ChatRequest(self.model, messages, generation=generation(self.defaults, self.parameters))
+        asked = replace(generation(self.defaults, self.parameters), grammar=self.grammar)
+        return ChatRequest(self.model, messages, generation=asked)
 
     def answered(self, question: str, answer: str) -> None:
         """Remember a question and what was said to it, complete or not."""

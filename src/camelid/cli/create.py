@@ -14,10 +14,16 @@ from camelid.errors import NotFound
 @click.command("create")
 @click.argument("name")
 @click.option("--file", "-f", "path", type=click.Path(path_type=Path), default=Path("Modelfile"), help="The Modelfile.")
+@click.option("--quantize", "-q", "quantization", metavar="TYPE", help="Write the weights in TYPE, such as Q4_K_M.")
 @models_option
-def command(name: str, path: Path, models: str | None) -> None:
-    """Make the model NAME as a Modelfile says: FROM a GGUF file or a stored model, with PARAMETER, SYSTEM and more."""
-    from camelid.store.making import create
+def command(name: str, path: Path, quantization: str | None, models: str | None) -> None:
+    """Make the model NAME as a Modelfile says, with PARAMETER, SYSTEM and more.
+
+    FROM names a stored model, a GGUF file, a folder with safetensors, or one of Meta's with consolidated.*.pth.
+    """
+    from camelid.runtime.converting import gguf_for_store
+    from camelid.runtime.overview import check_adapter, check_go_template
+    from camelid.store.making import create, weights_of
     from camelid.store.modelfile import parse_modelfile
     from camelid.store.names import parse_name
 
@@ -27,8 +33,14 @@ def command(name: str, path: Path, models: str | None) -> None:
         raise NotFound(f"{path} cannot be read: {error}", hint="give the Modelfile with -f") from error
     given = parse_modelfile(text)
     if given.template is not None:
-        click.echo("the TEMPLATE is kept, but Camelid uses the chat template of the GGUF file", err=True)
-    base = path.parent / given.base
-    with bar("reading the weights", base.stat().st_size if base.is_file() else 0) as done:
-        manifest = create(opened(models), parse_name(name), given, path.parent, done)
+        check_go_template(given.template)
+    for adapter in given.adapters:
+        check_adapter(path.parent / Path(adapter).expanduser())
+    store, wanted = opened(models), parse_name(name)
+    base = weights_of(store, given.base, path.parent)
+    with (
+        bar("making the model", 0) as done,
+        gguf_for_store(base, store.making, quantization, done) as weights,
+    ):
+        manifest = create(store, wanted, given, path.parent, done, weights)
     click.echo(f"{name} is ready, {size_of(manifest.size)}: camelid run {name}", err=True)

@@ -35,6 +35,7 @@ VERBS = {
     "verify": ("camelid.cli.verify", "Check every byte of stored models."),
     "prune": ("camelid.cli.prune", "Show, or delete, what no model needs."),
     "create": ("camelid.cli.create", "Make a model from a Modelfile."),
+    "convert": ("camelid.cli.convert", "Write a model in another layout: GGUF, safetensors, Meta's."),
     "quantize": ("camelid.cli.quantize", "Write a model in fewer bits."),
     "settings": ("camelid.cli.settings", "Show every setting: its value, where it can be set, what it does."),
     "bench": ("camelid.cli.bench", "Make synthetic models and measure."),

@@ -70,5 +70,5 @@ def generation(defaults: Sampling, given: Mapping[str, object]) -> Generation:
     stopping = {name: given[name] for name in given if name in ("max_tokens",)}
     if "stop" in given:
         stopping["stop"] = (given["stop"],)
-    sampling.setdefault("seed", secrets.randbits(63))
+    sampling.setdefault("seed", defaults.seed or secrets.randbits(63))
     return Generation(replace(defaults, **sampling), Stopping(**stopping))  # type: ignore[arg-type]

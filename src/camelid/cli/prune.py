@@ -12,10 +12,9 @@ from camelid.cli.store import models_option, opened, size_of
 @models_option
 def command(yes: bool, models: str | None) -> None:
     """Show what no model needs: files of deleted models, downloads nobody goes on with. Deletes only with --yes."""
-    leftovers = opened(models).leftovers()
+    store = opened(models)
+    leftovers = store.prune() if yes else store.leftovers()
     for leftover in leftovers:
         click.echo(f"{size_of(leftover.size):>10}  {leftover.path.name}")
-        if yes:
-            leftover.path.unlink(missing_ok=True)
     total = size_of(sum(leftover.size for leftover in leftovers))
     click.echo(f"{total} {'freed' if yes else 'would be freed; --yes deletes'}", err=True)

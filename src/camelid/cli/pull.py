@@ -5,37 +5,78 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from camelid.cli.store import models_option, opened, size_of
+from camelid.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from camelid.store.blobs import Digest
     from camelid.store.manifests import Layer, Manifest
-    from camelid.store.store import Store
+    from camelid.store.names import Name
+    from camelid.store.store import Entry, Store
     from camelid.store.transfer import Watcher
 
 
 @click.command("pull")
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print progress as one JSON object a line.")
+@click.option("--url", envvar="CAMELID_META_URL", help="For meta:…, the signed URL of Meta's mail, in single quotes.")
 @models_option
-def command(name: str, as_json: bool, models: str | None) -> None:
-    """Fetch a model: from Ollama's registry, Docker Hub (ai/…), hf.co, or any registry (localhost:5000/ns/model)."""
-    fetch(opened(models), name, as_json=as_json)
+def command(name: str, as_json: bool, url: str | None, models: str | None) -> None:
+    """Fetch a model.
+
+    NAME is one of Ollama's registry (llama3.1:8b), Docker Hub (ai/llama3.1), the Hugging Face hub
+    (hf.co/org/repo:Q4_K_M), Meta (meta:8b-instruct, with --url), or any registry (localhost:5000/ns/model). A pull
+    that was stopped goes on where it was.
+    """
+    fetch(opened(models), name, as_json=as_json, url=url)
 
 
-def fetch(store: Store, name: str, *, as_json: bool = False) -> None:
+def fetch(store: Store, name: str, *, as_json: bool = False, url: str | None = None) -> None:
     """Fetch a model into a store, showing how far it is."""
-    from camelid.store.names import parse_name
-    from camelid.store.transfer import pull
+    from camelid.store.names import META, parse_name
 
+    wanted = parse_name(name)
     shown = JsonLines() if as_json else Bars()
     with shown:
-        entry = pull(store, parse_name(name), shown.watcher(), lambda *found: shown.announce(store, *found))
+        if wanted.host == META:
+            from camelid.store.meta import pull_meta
+
+            entry = pull_meta(store, wanted, _given(url), shown.watcher(), lambda *found: shown.announce(store, *found))
+        else:
+            entry = _pull(store, wanted, shown)
     shown.end(str(entry.name))
+
+
+def _pull(store: Store, wanted: Name, shown: JsonLines | Bars) -> Entry:
+    """Fetch a model, after it was said what it takes."""
+    from camelid.cli.estimates import offer, tell
+    from camelid.settings import ModelSettings, group, read_settings
+    from camelid.store.transfer import origin_of, pull
+
+    origin, settings = origin_of(wanted), group(ModelSettings, read_settings())
+
+    def confirm(manifest: Manifest, need_bytes: int) -> None:
+        shown.announce(store, manifest, need_bytes)
+        if isinstance(shown, Bars) and need_bytes:
+            with shown.paused():
+                found = tell(origin, manifest, settings)
+                if found is not None and not found.fits:
+                    offer(wanted, settings)
+
+    return pull(store, wanted, shown.watcher(), confirm, origin)
+
+
+def _given(url: str | None) -> str:
+    if not url:
+        hint = "ask Meta for one, and give it with --url or in CAMELID_META_URL"
+        raise InvalidRequest("Meta's models are fetched with a signed URL", field="url", hint=hint)
+    return url
 
 
 class JsonLines:
@@ -110,11 +151,21 @@ class Bars:
         if self._progress is not None:
             self._progress.stop()
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Keep the bars off the screen while something is said or asked."""
+        if self._progress is None:
+            yield
+            return
+        self._progress.stop()
+        yield
+        self._progress.start()
+
     def watcher(self) -> Watcher:
         """Return who is told."""
         from camelid.store.transfer import Watcher
 
-        return Watcher(self._begin, self._done, self._wait, lambda text: None)
+        return Watcher(self._begin, self._done, self._wait, lambda text: click.echo(text, err=True))
 
     def announce(self, store: Store, manifest: Manifest, need_bytes: int) -> None:
         """Say before the first byte what it takes."""

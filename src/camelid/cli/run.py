@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Coroutine
+from pathlib import Path
 from typing import Any
 
 import click
@@ -15,6 +16,7 @@ from camelid.cli.options import setting_options
 from camelid.cli.parameters import PARAMETERS, parameter_options
 from camelid.errors import InvalidRequest, MissingModel
 from camelid.settings import LogSettings, ModelSettings, group, read_settings
+from camelid.types import MAX_GRAMMAR, Grammar, GrammarKind
 
 
 @click.command("run")
@@ -22,9 +24,22 @@ from camelid.settings import LogSettings, ModelSettings, group, read_settings
 @click.argument("prompt", nargs=-1)
 @click.option("--system", default="", help="What the model is told before the conversation.")
 @click.option("--verbose", "-v", is_flag=True, help="Say how many tokens it took, and how fast they were.")
+@click.option(
+    "--format",
+    "answer_format",
+    metavar="json|FILE",
+    help="Answer with a JSON object, or with what the JSON schema in a file describes.",
+)
 @parameter_options
 @setting_options(ModelSettings, LogSettings)
-def command(model: str, prompt: tuple[str, ...], system: str, verbose: bool, **flags: str | None) -> None:
+def command(
+    model: str,
+    prompt: tuple[str, ...],
+    system: str,
+    verbose: bool,
+    answer_format: str | None,
+    **flags: str | None,
+) -> None:
     """Ask MODEL once, or chat with it.
 
     With a PROMPT, or with text piped in, print one answer and leave. Piped text comes before the PROMPT. Without
@@ -36,7 +51,8 @@ def command(model: str, prompt: tuple[str, ...], system: str, verbose: bool, **f
     }
     settings = read_settings({name: value for name, value in flags.items() if name not in PARAMETERS})
     question = read_question(prompt)
-    _run(_ask_or_chat(model, question, system, given, settings, verbose))
+    grammar = None if answer_format is None else read_format(answer_format)
+    _run(_ask_or_chat(model, question, system, given, settings, verbose, grammar))
 
 
 def read_question(prompt: tuple[str, ...]) -> str | None:
@@ -49,6 +65,18 @@ def read_question(prompt: tuple[str, ...]) -> str | None:
     if not question:
         raise InvalidRequest("there is no prompt", hint='give one: camelid run cria "Say hello in German."')
     return question
+
+
+def read_format(given: str) -> Grammar:
+    """Return the grammar that `--format` asks for. Raises InvalidRequest, of which BadGrammar is one."""
+    if given == "json":
+        return Grammar.json_object("--format")
+    try:
+        with Path(given).open(encoding="utf-8") as file:
+            source = file.read(MAX_GRAMMAR + 1)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidRequest(f"--format {given} cannot be read: {error}", field="--format") from error
+    return Grammar(GrammarKind.JSON_SCHEMA, source, "--format")
 
 
 def _run(coroutine: Coroutine[Any, Any, None]) -> None:
@@ -70,7 +98,13 @@ def _fetch_if_missing(model: str, folder: str | None) -> None:
 
 
 async def _ask_or_chat(
-    model: str, question: str | None, system: str, given: dict[str, object], settings: dict[str, Any], verbose: bool
+    model: str,
+    question: str | None,
+    system: str,
+    given: dict[str, object],
+    settings: dict[str, Any],
+    verbose: bool,
+    grammar: Grammar | None,
 ) -> None:
     from camelid.cli.logs import configure_logs
     from camelid.cli.progress import loading
@@ -82,7 +116,7 @@ async def _ask_or_chat(
     try:
         with loading(model):
             loaded = await runtime.load(model)
-        conversation = Conversation(model, loaded.sampling, system, given)
+        conversation = Conversation(model, loaded.sampling, system, given, grammar=grammar)
         if question is None:
             from camelid.cli.console import Console
 

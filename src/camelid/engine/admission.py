@@ -11,6 +11,7 @@ from camelid.types import MAX_CHOICES, MAX_TOP_LOGPROBS
 from .request import GenerateRequest
 from .settings import EngineSettings
 
+MAX_PROMPT_SCORES = 2**17  # that one request may ask for: they travel in one message
 SHORTEST_RETRY_S, LONGEST_RETRY_S = 1.0, 60.0
 FIRST_RETRY_S = 5.0  # while nothing has finished yet, so that nothing is measured
 
@@ -28,6 +29,9 @@ def check_request(request: GenerateRequest, settings: EngineSettings) -> None:
     _check_range("n", request.num_choices, 1, MAX_CHOICES)
     if request.top_logprobs is not None:
         _check_range("top_logprobs", request.top_logprobs, 0, MAX_TOP_LOGPROBS)
+    if request.scores_prompt:
+        num_scores = len(request.prompt) * (1 + (request.top_logprobs or 0))
+        _check_range("prompt tokens × (1 + top_logprobs)", num_scores, 1, MAX_PROMPT_SCORES, field="logprobs")
     _check_answers(request, settings)
     _check_ids("prompt", request.prompt, settings)
     _check_ids("end_ids", request.end_ids, settings)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from camelid.backends.base import Backend
 from camelid.errors import InvalidRequest
+from camelid.grammar.vocabulary import Vocabulary
 
 from .embedding import Embedder, Encodes
 from .request import Embedded, EmbedRequest, GenerateRequest, Token
@@ -30,6 +31,12 @@ class EncoderEngine:
         self._clock_s = clock_s
         self._num_steps = 0
         self._last_step_s = 0.0
+
+    def learn(self, vocabulary: Vocabulary) -> None:
+        """Need no vocabulary: no grammar is followed."""
+
+    def prepare(self, request: GenerateRequest) -> None:
+        """Have nothing to wait for."""
 
     def submit(self, request: GenerateRequest) -> None:
         """Refuse: raises InvalidRequest."""

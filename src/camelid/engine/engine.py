@@ -9,15 +9,18 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import Future
 from itertools import count
 
 from camelid.backends.base import Backend, Drawn, Forward
 from camelid.errors import BrokenLogits, InvalidRequest, Overloaded, RequestsFailed
+from camelid.grammar.vocabulary import Vocabulary
 from camelid.types import Sampling
 
 from .admission import FinishRate, check_request
 from .embedding import Embedder, Encodes
 from .executor import Executor
+from .grammars import Grammars
 from .keeper import Keeper, NoStore, PageStore
 from .pace import Pace
 from .plan import Plan
@@ -49,6 +52,7 @@ class Engine:
         self._keeper = Keeper(backend, self._scheduler.pool, store or NoStore())
         self._executor = Executor(model, backend)
         self._embedder = Embedder(encoder, backend, settings, self._scheduler.pool) if encoder else None
+        self._grammars = Grammars()
         self._requests: dict[str, list[Sequence]] = {}  # the sequences that are not finished
         self._arrivals = count()
         self._rate = FinishRate()
@@ -57,10 +61,18 @@ class Engine:
         self._counts: Counter[str] = Counter(steps=0, computed_tokens=0, generated_tokens=0)
         self._last_step_s = 0.0
 
-    def submit(self, request: GenerateRequest) -> None:
-        """Queue a request.
+    def learn(self, vocabulary: Vocabulary) -> None:
+        """Take the vocabulary that grammars need."""
+        self._grammars.learn(vocabulary)
 
-        Raises ContextOverflow, InvalidRequest (also for an id that is in use) and Overloaded.
+    def prepare(self, request: GenerateRequest) -> Future[None] | None:
+        """Begin what `submit` would have to wait for; return a future that ends when it is done, None for nothing."""
+        return self._grammars.prepare(request.grammar)
+
+    def submit(self, request: GenerateRequest) -> None:
+        """Queue a request. A grammar that was not prepared is compiled now.
+
+        Raises ContextOverflow, InvalidRequest (also for an id that is in use), BadGrammar and Overloaded.
         """
         check_request(request, self.settings)
         if request.id in self._requests:
@@ -68,9 +80,9 @@ class Engine:
         self._check_load()
         choices = [choice for choice in range(request.num_choices) if choice not in request.finished]
         arrival = next(self._arrivals)
+        most = (self.settings.context_length, self.settings.max_guessed)
         sequences = [
-            Sequence(request, choice, arrival, self.settings.context_length, self.settings.max_guessed)
-            for choice in choices
+            Sequence(request, choice, arrival, *most, self._grammars.begin(request.grammar)) for choice in choices
         ]
         self._requests[request.id] = sequences
         self._scheduler.add(sequences)
@@ -162,8 +174,9 @@ class Engine:
         }
 
     def close(self) -> None:
-        """Let the store finish what it was given."""
+        """Let the store finish what it was given, and end what is beside the steps."""
         self._keeper.close()
+        self._grammars.close()
 
     def _run(self, plan: Plan) -> list[Drawn]:
         try:
@@ -174,6 +187,10 @@ class Engine:
             for request_id in failed:
                 self.abort(request_id)
             raise RequestsFailed(tuple(failed), error.message) from error
+        except RequestsFailed as error:
+            for request_id in error.request_ids:
+                self.abort(request_id)
+            raise
 
     def _finish_step(self, plan: Plan, tokens: list[Token], started_s: float) -> None:
         now_s = self._clock_s()

@@ -10,7 +10,8 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
-from camelid.backends.base import Backend, Batch, Drawn, Forward
+from camelid.backends.base import Backend, Batch, Draw, Drawn, Forward
+from camelid.errors import BadGrammar, RequestsFailed
 
 from .plan import Chunk, Plan
 
@@ -25,10 +26,11 @@ class Executor:
     def run(self, plan: Plan) -> list[Drawn]:
         """Compute the plan's tokens; return one drawn token for each of `plan.drawing`.
 
-        Raises BrokenLogits, whose rows count `plan.drawing`, and whatever the backend raises.
+        Raises BrokenLogits, whose rows count `plan.drawing`, RequestsFailed for an answer that cannot be kept to its
+        grammar, and whatever the backend raises. A backend with a queue of its own computes while masks are made.
         """
         logits = self._backend.run(self._model, to_batch(plan))
-        draws = [chunk.sequence.draw(chunk.guess[:n]) for chunk in plan.chunks for n in range(chunk.num_draws)]
+        draws = [draw for chunk in plan.chunks for draw in _draws(chunk)]
         return self._backend.sample(logits, draws) if draws else []
 
 
@@ -45,10 +47,20 @@ def to_batch(plan: Plan) -> Batch:
         row_starts=np.array([0, *ends], np.int32),
         page_table=page_table,
         wanted=np.concatenate(
-            [np.arange(end - c.num_draws, end, dtype=np.int32) for c, end in zip(chunks, ends, strict=True)]
+            [np.arange(end - c.num_wanted, end, dtype=np.int32) for c, end in zip(chunks, ends, strict=True)]
         ),
         page_copies=np.array(plan.page_copies, np.int32).reshape(-1, 2),
     )
+
+
+def _draws(chunk: Chunk) -> list[Draw]:
+    """Return what is asked of the rows that are wanted: scores first, then tokens."""
+    sequence = chunk.sequence
+    scores = sequence.score_draws(chunk.num_scored) if chunk.num_scored else []
+    try:
+        return [*scores, *(sequence.draws(chunk.guess) if chunk.num_draws else ())]
+    except BadGrammar as error:
+        raise RequestsFailed((sequence.request.id,), error.message) from error
 
 
 def _ids(chunk: Chunk) -> NDArray[np.int32]:

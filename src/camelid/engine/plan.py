@@ -16,6 +16,7 @@ class Chunk:
     num_tokens: int  # how many, at least 1; the sequence has pages for all of them
     draws: bool  # whether the last of them is the sequence's last, so that the next token can be drawn
     guess: tuple[int, ...] = ()  # tokens that may follow: computed too, so that the ones behind can be drawn at once
+    num_scored: int = 0  # rows before those that draw, whose logits tell how likely the prompt's next token was
 
     @property
     def num_rows(self) -> int:
@@ -26,6 +27,11 @@ class Chunk:
     def num_draws(self) -> int:
         """Tokens that are drawn: one, and one behind each guessed token."""
         return 1 + len(self.guess) if self.draws else 0
+
+    @property
+    def num_wanted(self) -> int:
+        """Rows whose logits are wanted: they are its last ones."""
+        return self.num_scored + self.num_draws
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,4 +54,4 @@ class Plan:
     @property
     def drawing(self) -> list[Sequence]:
         """The sequence of each wanted row, in their order."""
-        return [chunk.sequence for chunk in self.chunks for _ in range(chunk.num_draws)]
+        return [chunk.sequence for chunk in self.chunks for _ in range(chunk.num_wanted)]

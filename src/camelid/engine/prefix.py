@@ -34,10 +34,10 @@ class Prefix:
 
 def find_prefix(sequence: Sequence, pool: PagePool, running: Iterable[Sequence]) -> Prefix:
     """Return the longest prefix there is. It never covers the last token, whose logits are wanted."""
-    pages = cached_pages(sequence, pool, sequence.num_tokens // PAGE_TOKENS)
+    pages = cached_pages(sequence, pool, sequence.num_reusable // PAGE_TOKENS)
     num_tokens = min(len(pages) * PAGE_TOKENS, sequence.num_tokens - 1)
     sibling = _forkable(sequence, running)
-    if sibling is None or sequence.fork_point <= num_tokens:
+    if sibling is None or sequence.fork_point <= num_tokens or sequence.num_to_score:
         return Prefix(tuple(pages), num_tokens, True)
     return Prefix(tuple(sibling.pages[: pages_for(sequence.fork_point)]), sequence.fork_point, False)
 

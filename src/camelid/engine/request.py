@@ -31,6 +31,16 @@ class GenerateRequest:
     top_logprobs: int | None = None
     answers: tuple[tuple[int, ...], ...] = ()
     finished: frozenset[int] = frozenset()
+    grammar: str | None = None  # that every choice has to follow, as `grammar.GrammarChecker` gives it
+    scores_prompt: bool = False  # tell how likely the prompt's tokens were; with the alternatives of `top_logprobs`
+
+
+@dataclass(frozen=True)
+class Score:
+    """How likely a token of the prompt was behind those before it, and the likeliest tokens at its place."""
+
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -39,7 +49,8 @@ class Token:
     last token.
 
     An end token is reported like any other (its text is not shown). `cached_tokens` (first token only) tells how many
-    prompt tokens the prefix cache spared.
+    prompt tokens the prefix cache spared. `prompt_scores` (first token of choice 0 only, where they were asked for) are
+    those of the prompt's tokens but the first.
     """
 
     request_id: str
@@ -50,6 +61,7 @@ class Token:
     logprob: float | None = None
     top: tuple[tuple[int, float], ...] = ()
     cached_tokens: int = 0
+    prompt_scores: tuple[Score, ...] = ()
 
 
 @dataclass(frozen=True)

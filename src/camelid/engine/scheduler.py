@@ -23,11 +23,12 @@ from .pace import Pace
 from .pages import PagePool
 from .plan import Chunk, Plan
 from .prefix import Prefix, attach, cached_pages, find_prefix
-from .request import Token
+from .request import Score, Token
 from .sequence import Sequence, pages_for
 from .settings import EngineSettings
 
 MOST_DRAWS = 16  # of one step where tokens are guessed: beyond, a row costs what it saves
+MOST_SCORED = 64  # tokens of a prompt whose scores one step computes: 32 MiB of logits with a vocabulary of 128K
 MAX_PREEMPTIONS = 3  # of one sequence; each may cost it a whole prompt computed again
 
 
@@ -123,7 +124,8 @@ class Scheduler:
 
     def _reuse_pages(self, sequence: Sequence) -> None:
         """Take over the next pages of a begun prompt if another sequence has computed the same ones meanwhile."""
-        pages = cached_pages(sequence, self.pool, (sequence.num_tokens - 1) // PAGE_TOKENS)
+        end = min(sequence.num_tokens - 1, sequence.num_reusable)
+        pages = cached_pages(sequence, self.pool, end // PAGE_TOKENS)
         if pages and sequence.page_copy is None:
             first = sequence.num_computed // PAGE_TOKENS
             self.pool.share(pages)
@@ -178,8 +180,13 @@ class Scheduler:
             self._advance(chunk.sequence, chunk.num_tokens)
             self._release_followers(chunk.sequence)
         rows = iter(drawn)
-        drawing = [chunk for chunk in plan.chunks if chunk.draws]
-        return [token for chunk in drawing for token in self._take(chunk, list(islice(rows, chunk.num_draws)))]
+        tokens: list[Token] = []
+        for chunk in plan.chunks:
+            scores = islice(rows, chunk.num_scored)
+            chunk.sequence.prompt_scores += [Score(score.logprob or 0.0, score.top) for score in scores]
+            if chunk.draws:
+                tokens += self._take(chunk, list(islice(rows, chunk.num_draws)))
+        return tokens
 
     def _settle_copy(self, sequence: Sequence) -> None:
         if sequence.page_copy is not None:
@@ -214,6 +221,7 @@ class Scheduler:
         if finish is not None:
             self.remove(sequence)
         cached_tokens, sequence.cached_tokens = sequence.cached_tokens, 0
+        scores = tuple(sequence.prompt_scores) if index == 0 else ()
         return Token(
             request_id=sequence.request.id,
             choice=sequence.choice,
@@ -223,6 +231,7 @@ class Scheduler:
             logprob=drawn.logprob,
             top=drawn.top,
             cached_tokens=cached_tokens,
+            prompt_scores=scores,
         )
 
     # ── what several of them do ──
@@ -258,7 +267,8 @@ class _Draft:
     def add(self, sequence: Sequence, num_tokens: int, guess: tuple[int, ...] = ()) -> None:
         start = sequence.num_computed
         draws = start + num_tokens == sequence.num_tokens
-        self._chunks[sequence] = Chunk(sequence, start, num_tokens, draws, guess)
+        num_scored = sequence.num_scored(start, num_tokens)
+        self._chunks[sequence] = Chunk(sequence, start, num_tokens, draws, guess, num_scored)
         self.budget -= len(guess)
 
     def add_prompt(self, sequence: Sequence, num_tokens: int) -> None:
@@ -275,10 +285,10 @@ class _Draft:
 
 
 def _next_chunk(sequence: Sequence) -> int:
-    """Return how many tokens may follow at once: a leader stops where its followers fork off."""
-    if sequence.followers:
-        return sequence.fork_point - sequence.num_computed
-    return sequence.num_left
+    """Return how many tokens may follow at once: a leader stops where its followers fork off, scores cost logits."""
+    end = sequence.fork_point if sequence.followers else sequence.num_tokens
+    num_tokens = end - sequence.num_computed
+    return min(num_tokens, MOST_SCORED) if sequence.num_to_score else num_tokens
 
 
 def _age(sequence: Sequence) -> tuple[int, int]:

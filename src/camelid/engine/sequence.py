@@ -8,11 +8,12 @@ from __future__ import annotations
 from array import array
 
 from camelid.backends.base import PAGE_TOKENS, Draw
-from camelid.types import FinishReason
+from camelid.grammar.matcher import Matcher
+from camelid.types import FinishReason, Sampling
 
 from .lookup import Guesser
 from .pages import ROOT, chain_digest
-from .request import GenerateRequest
+from .request import GenerateRequest, Score
 
 
 def pages_for(num_tokens: int) -> int:
@@ -28,8 +29,15 @@ class Sequence:
     """
 
     def __init__(
-        self, request: GenerateRequest, choice: int, arrival: int, context_length: int, most_guessed: int = 0
+        self,
+        request: GenerateRequest,
+        choice: int,
+        arrival: int,
+        context_length: int,
+        most_guessed: int = 0,
+        matcher: Matcher | None = None,
     ) -> None:
+        """Begin a sequence, or take up an answer that was begun; `matcher` is at the beginning of its grammar."""
         self.request = request
         self.choice = choice
         self.age = (arrival, choice)  # the order of all that is fair: less is older
@@ -46,8 +54,13 @@ class Sequence:
         self.num_preemptions = 0
         self.is_fetched = False  # what a store has of it was read
         self.num_kept_pages = 0  # of the prompt, that were offered to a store
+        self.prompt_scores: list[Score] = []  # of the prompt's tokens from the second on, as far as they are computed
+        self._is_scoring = request.scores_prompt and choice == 0 and not answer
         self._digests: list[bytes] = []
         self._guesser = Guesser(most_guessed) if most_guessed else None
+        self._matcher = matcher
+        for token in answer if matcher is not None else ():
+            self._follow(token)
 
     @property
     def num_tokens(self) -> int:
@@ -58,6 +71,16 @@ class Sequence:
     def num_left(self) -> int:
         """Tokens that are still to be computed before one can be drawn."""
         return len(self.ids) - self.num_computed
+
+    @property
+    def num_reusable(self) -> int:
+        """Positions that may be taken over from others instead of being computed: not those whose scores are wanted."""
+        return len(self.prompt_scores) if self.num_to_score else self.num_tokens
+
+    @property
+    def num_to_score(self) -> int:
+        """Tokens of the prompt whose scores are wanted and not there yet."""
+        return len(self.prompt) - 1 - len(self.prompt_scores) if self._is_scoring else 0
 
     @property
     def fork_point(self) -> int:
@@ -83,15 +106,20 @@ class Sequence:
             return ()
         num_free = len(self.pages) * PAGE_TOKENS - self.num_tokens
         num_left = self.max_answer - (self.num_tokens - len(self.prompt)) - 1
-        return self._guesser.guess(self.ids, min(most, num_free, num_left))
+        guess = self._guesser.guess(self.ids, min(most, num_free, num_left))
+        return guess if self._matcher is None else guess[: self._matcher.num_allowed(guess)]
 
     def learn(self, num_guessed: int, num_right: int) -> None:
         """Take in how the last guess went; what was drawn is appended."""
         if self._guesser is not None:
             self._guesser.learn(num_guessed, num_right, self.num_tokens)
 
-    def draw(self, guess: tuple[int, ...] = ()) -> Draw:
-        """Return what decides the next token, or the one behind the tokens `guess`."""
+    def draws(self, guess: tuple[int, ...] = ()) -> list[Draw]:
+        """Return what decides the next token, and the one behind each token of `guess`. Raises BadGrammar."""
+        masks = [None] * (1 + len(guess)) if self._matcher is None else self._matcher.masks(guess)
+        return [self._draw(guess[:length], mask) for length, mask in enumerate(masks)]
+
+    def _draw(self, guess: tuple[int, ...], allowed: bytes | None) -> Draw:
         request = self.request
         answer = self.ids[len(self.prompt) :]
         answer.extend(guess)
@@ -103,13 +131,37 @@ class Sequence:
             answer=answer,
             banned=request.end_ids if len(answer) < request.min_tokens else frozenset(),
             top_logprobs=request.top_logprobs,
+            allowed=allowed,
         )
+
+    def num_scored(self, start: int, num_tokens: int) -> int:
+        """Return how many of the tokens from `start` on tell the score of the one behind them that is wanted."""
+        end = min(start + num_tokens, len(self.prompt) - 1)
+        return max(0, end - len(self.prompt_scores)) if self._is_scoring else 0
+
+    def score_draws(self, count: int) -> list[Draw]:
+        """Return what tells the scores of the next `count` tokens of the prompt: draws of what is there."""
+        start = len(self.prompt_scores) + 1
+        top = self.request.top_logprobs or 0
+        return [
+            Draw(Sampling(), self.choice, position, (), (), top_logprobs=top, given=self.prompt[position])
+            for position in range(start, start + count)
+        ]
 
     def append(self, token: int) -> FinishReason | None:
         """Add a drawn token; return why the answer ends with it, if it does."""
         self.ids.append(token)
         if token in self.request.end_ids:
             return FinishReason.STOP
+        if self._follow(token):
+            return FinishReason.STOP
         if len(self.ids) - len(self.prompt) >= self.max_answer:
             return FinishReason.LENGTH
         return None
+
+    def _follow(self, token: int) -> bool:
+        """Go on in the grammar, and tell whether nothing can follow any more."""
+        if self._matcher is None:
+            return False
+        self._matcher.take(token)
+        return self._matcher.is_finished

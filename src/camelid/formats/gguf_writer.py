@@ -85,11 +85,12 @@ def write_gguf(path: Path | str, metadata: Mapping[str, Any], tensors: Iterable[
         file.write(header)
         _pad(file, len(header), alignment)
         for source in sources:
-            _write_tensor(file, source)
+            write_source(file, source)
             _pad(file, source.size_bytes, alignment)
 
 
-def _write_tensor(file: BinaryIO, source: TensorSource) -> None:
+def write_source(file: BinaryIO, source: TensorSource) -> None:
+    """Write a tensor's bytes as they are made. Raises ValueError when there are more or fewer than its shape says."""
     written = 0
     for chunk in source.produce():
         if chunk.dtype != np.uint8:

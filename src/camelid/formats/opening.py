@@ -16,6 +16,7 @@ from .gguf import GgufCheckpoint
 from .gguf_header import MAGIC
 from .json_file import load_json
 from .mapping import cannot_open, map_file
+from .meta_folder import PARAMS, MetaCheckpoint, consolidated
 from .safetensors import SafetensorsCheckpoint
 from .shards import open_indexed_safetensors, open_split_gguf
 
@@ -24,11 +25,12 @@ INDEX = "model.safetensors.index.json"
 CONFIG = "config.json"
 
 _TO_SAFETENSORS = "take the model as safetensors or GGUF: loading a pickle can run any code that its author put in it"
+_META_FOLDER = "of Meta's models (consolidated.*.pth with params.json) give the folder; of others, safetensors or GGUF"
 _OLD_GGML = "convert the model again, to GGUF"
 
 # What else people have at hand, by first bytes: what it is called, and what to do.
 _OTHERS: tuple[tuple[bytes, str, str], ...] = (
-    (b"PK\x03\x04", "a zip archive, as PyTorch writes its .pth, .pt and .bin checkpoints", _TO_SAFETENSORS),
+    (b"PK\x03\x04", "a zip archive, as PyTorch writes its .pth, .pt and .bin checkpoints", _META_FOLDER),
     (b"\x80\x02", "a Python pickle", _TO_SAFETENSORS),
     (b"\x80\x03", "a Python pickle", _TO_SAFETENSORS),
     (b"\x80\x04", "a Python pickle", _TO_SAFETENSORS),
@@ -46,7 +48,8 @@ _OTHERS: tuple[tuple[bytes, str, str], ...] = (
 
 
 def open_checkpoint(path: Path | str) -> Checkpoint:
-    """Open a GGUF file, the first file of a split GGUF, a safetensors file, or a folder with safetensors.
+    """Open a GGUF file, the first file of a split GGUF, a safetensors file, a folder with safetensors, or one of Meta's
+    with consolidated.*.pth and params.json.
 
     The metadata of a folder, and of a safetensors file beside a config.json, is that config.json.
     Raises NotFound, FormatError when the content breaks its format, UnsupportedFormat when it is of another kind.
@@ -78,6 +81,8 @@ def _open_folder(folder: Path) -> Checkpoint:
         return open_indexed_safetensors(index, _config(folder))
     if single.is_file():
         return SafetensorsCheckpoint(single, _config(folder))
+    if (folder / PARAMS).is_file() and consolidated(folder):
+        return MetaCheckpoint(folder)
     raise _nothing_in(folder)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -18,11 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from camelid.errors import FormatError, TruncatedFile, UnsupportedFormat
+from camelid.errors import FormatError, InvalidRequest, TruncatedFile, UnsupportedFormat
 
 from .atomic import replace_file
 from .blocks import BlockType
 from .checkpoint import TensorInfo, as_rows, no_such_tensor
+from .gguf_writer import TensorSource, write_source
 from .json_file import parse_json
 from .mapping import map_file
 
@@ -173,18 +174,39 @@ def write_safetensors(path: Path | str, tensors: Mapping[str, NDArray[Any]], met
 
     tensors: arrays of float32, float16, float64 or signed integers; uint16 is taken as the bits of BF16.
     """
-    header: dict[str, Any] = {METADATA_KEY: dict(metadata)} if metadata else {}
-    begin = 0
-    for name, array in tensors.items():
-        end = begin + array.nbytes
-        header[name] = {"dtype": _dtype_name(array.dtype), "shape": list(array.shape), "data_offsets": [begin, end]}
-        begin = end
-    raw = json.dumps(header, separators=(",", ":")).encode()
-    raw += b" " * (-len(raw) % 8)  # the library's own padding, so that the tensors are aligned
+    entries = {name: (_dtype_name(array.dtype), array.shape, array.nbytes) for name, array in tensors.items()}
     with replace_file(Path(path)) as file:
-        file.write(len(raw).to_bytes(8, "little") + raw)
+        file.write(_header_of(entries, metadata))
         for array in tensors.values():
             file.write(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).tobytes())
+
+
+def stream_safetensors(path: Path, sources: Iterable[TensorSource], metadata: Mapping[str, str]) -> None:
+    """Write one safetensors file, which appears at `path` once it is whole, tensor by tensor.
+
+    Raises InvalidRequest for a type that the format has no name for.
+    """
+    listed, names = list(sources), {block_type: name for name, block_type in DTYPES.items()}
+    for source in listed:
+        if source.block_type not in names:
+            raise InvalidRequest(f"safetensors cannot hold {source.block_type.name}", hint="use BF16, F16 or F32")
+    entries = {source.name: (names[source.block_type], source.shape, source.size_bytes) for source in listed}
+    with replace_file(path) as file:
+        file.write(_header_of(entries, metadata))
+        for source in listed:
+            write_source(file, source)
+
+
+def _header_of(entries: Mapping[str, tuple[str, tuple[int, ...], int]], metadata: Mapping[str, str]) -> bytes:
+    """Return the header, with its length, for tensors of a dtype, shape and size each."""
+    header: dict[str, Any] = {METADATA_KEY: dict(metadata)} if metadata else {}
+    begin = 0
+    for name, (dtype, shape, size_bytes) in entries.items():
+        header[name] = {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, begin + size_bytes]}
+        begin += size_bytes
+    raw = json.dumps(header, separators=(",", ":")).encode()
+    raw += b" " * (-len(raw) % 8)  # the library's own padding, so that the tensors are aligned
+    return len(raw).to_bytes(8, "little") + raw
 
 
 def _dtype_name(dtype: np.dtype[Any]) -> str:

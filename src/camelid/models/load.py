@@ -26,9 +26,13 @@ from .spec import EncoderSpec, ModelSpec, Weight
 from .spec_encoder import ENCODERS, read_encoder
 from .spec_gguf import ROPE_DIVISORS, read_gguf
 from .spec_hf import read_hugging_face
+from .spec_meta import is_meta, read_meta
 from .weights import Slot, all_slots
 
 MAX_LISTED = 5  # tensors named in an error; a wrong file can have hundreds
+
+
+_READERS = {Naming.GGUF: read_gguf, Naming.HUGGING_FACE: read_hugging_face, Naming.META: read_meta}
 
 
 class Model(Protocol):
@@ -49,7 +53,7 @@ class Model(Protocol):
 
 
 def read_spec(checkpoint: Checkpoint) -> ModelSpec:
-    """Return the spec of a GGUF file or of a Hugging Face folder.
+    """Return the spec of a GGUF file, of a Hugging Face folder or of Meta's.
 
     Raises ModelError where a number is missing, out of bounds or at odds with another, UnsupportedModel for an
     architecture or a feature that is not implemented.
@@ -61,14 +65,16 @@ def read_spec(checkpoint: Checkpoint) -> ModelSpec:
 
 
 def _reader_of(checkpoint: Checkpoint) -> Callable[[Checkpoint], ModelSpec]:
-    if naming_of(checkpoint) is Naming.HUGGING_FACE:
-        return read_hugging_face
-    return read_encoder if checkpoint.metadata["general.architecture"] in ENCODERS else read_gguf
+    naming = naming_of(checkpoint)
+    is_encoder = naming is Naming.GGUF and checkpoint.metadata["general.architecture"] in ENCODERS
+    return read_encoder if is_encoder else _READERS[naming]
 
 
 def naming_of(checkpoint: Checkpoint) -> Naming:
     """Return how the checkpoint names its tensors; GGUF is known by the key that all its files must have."""
-    return Naming.GGUF if "general.architecture" in checkpoint.metadata else Naming.HUGGING_FACE
+    if "general.architecture" in checkpoint.metadata:
+        return Naming.GGUF
+    return Naming.META if is_meta(checkpoint.metadata) else Naming.HUGGING_FACE
 
 
 def load_model(checkpoint: Checkpoint, backend: Backend) -> Model:
@@ -128,7 +134,7 @@ def _is_redundant(name: str) -> bool:
     if name in (tensor_name(Naming.GGUF, Weight.CLASSIFIER_DENSE, is_bias=is_bias) for is_bias in (False, True)):
         return True  # a pooler without a classifier behind it
     tables = ("rotary_emb.inv_freq", ".attn_rot_embd.weight", ".rope_freqs.weight")
-    return name in (ROPE_DIVISORS, tensor_name(Naming.HUGGING_FACE, Weight.HEAD)) or name.endswith(tables)
+    return name in (ROPE_DIVISORS, "rope.freqs", tensor_name(Naming.HUGGING_FACE, Weight.HEAD)) or name.endswith(tables)
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -200,9 +200,9 @@ def gguf_metadata(spec: ModelSpec) -> dict[str, Any]:
     """Return the metadata that `read_gguf` turns back into `spec`, together with its tensors.
 
     Tying, biases and rope divisors are for the tensors to tell. Raises UnsupportedModel for scalings other than these
-    divisors.
+    divisors and linear ones.
     """
-    if not isinstance(spec.rope.scaling, DivisorScaling | None):
+    if not isinstance(spec.rope.scaling, DivisorScaling | LinearScaling | None):
         raise UnsupportedModel(f"{type(spec.rope.scaling).__name__} cannot be written to GGUF yet")
     values: dict[str, Any] = {
         "vocab_size": spec.vocab_size,
@@ -218,4 +218,6 @@ def gguf_metadata(spec: ModelSpec) -> dict[str, Any]:
         "rope.freq_base": spec.rope.theta,
         "rope.dimension_count": spec.rope.rotary_dim,
     }
+    if isinstance(spec.rope.scaling, LinearScaling):
+        values |= {"rope.scaling.type": "linear", "rope.scaling.factor": spec.rope.scaling.factor}
     return {"general.architecture": "llama", **{f"llama.{key}": value for key, value in values.items()}}

@@ -165,3 +165,46 @@ def _yarn_amplitude(scaling: Fields, factor: float) -> float:
     if above and below:
         return (above * growth + 1.0) / (below * growth + 1.0)
     return growth + 1.0
+
+
+def hugging_face_config(spec: ModelSpec, dtype: str) -> dict[str, Any]:
+    """Return the config.json that `read_hugging_face` turns back into `spec`. dtype: as torch calls it.
+
+    Raises UnsupportedModel for what Transformers' Llama cannot say.
+    """
+    has_attention, has_ffn = spec.biased >= ATTENTION_MATRICES, spec.biased >= FFN_MATRICES
+    said = (ATTENTION_MATRICES if has_attention else frozenset()) | (FFN_MATRICES if has_ffn else frozenset())
+    if spec.biased != said or spec.rope.rotary_dim != spec.head_dim:
+        raise UnsupportedModel("Transformers' Llama has biases on all matrices of a kind, and heads that rotate whole")
+    return {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_act": "silu",
+        "hidden_size": spec.dim,
+        "intermediate_size": spec.ffn_dim,
+        "num_hidden_layers": spec.num_layers,
+        "num_attention_heads": spec.num_heads,
+        "num_key_value_heads": spec.num_kv_heads,
+        "head_dim": spec.head_dim,
+        "vocab_size": spec.vocab_size,
+        "max_position_embeddings": spec.context_length,
+        "rms_norm_eps": float(f"{spec.norm_epsilon:.7g}"),  # 1e-5 that was once a float32
+        "rope_theta": spec.rope.theta,
+        "rope_scaling": _written_scaling(spec.rope.scaling),
+        "tie_word_embeddings": spec.is_tied,
+        "attention_bias": has_attention,
+        "mlp_bias": has_ffn,
+        "torch_dtype": dtype,
+    }
+
+
+def _written_scaling(scaling: RopeScaling | None) -> dict[str, Any] | None:
+    match scaling:
+        case None:
+            return None
+        case LinearScaling(factor):
+            return {"rope_type": "linear", "factor": factor}
+        case Llama3Scaling(factor, low, high, original):
+            factors = {"factor": factor, "low_freq_factor": low, "high_freq_factor": high}
+            return {"rope_type": "llama3", **factors, "original_max_position_embeddings": original}
+    raise UnsupportedModel(f"{type(scaling).__name__} cannot be written to config.json yet")

@@ -16,7 +16,7 @@ from camelid.engine.engine import Engine
 from camelid.engine.keeper import PageStore
 from camelid.engine.settings import EngineSettings
 from camelid.errors import ModelError
-from camelid.formats import open_checkpoint
+from camelid.models.adapters import open_adapted
 from camelid.models.load import load_model
 from camelid.models.memory import num_pages
 from camelid.models.rope import attention_spec
@@ -33,12 +33,13 @@ def open_engine(load: Load, say: Callable[[str], None]) -> tuple[Engine | Encode
     Raises what opening, loading and allocating raise: FormatError, ModelError, OutOfMemory, InvalidSetting.
     It is a ModelError, too, when the files are not those that the front has read.
     """
-    if load.stamp is not None and load.stamp != stamp(Path(load.path)):
+    if load.stamp is not None and load.stamp != stamp(Path(load.path), *map(Path, load.adapters)):
         raise ModelError(f"{load.path} was changed while it was used", hint="load the model again")
     settings = load.settings
     backend = choose_backend(settings)
     say("placing the weights")
-    model = load_model(open_checkpoint(load.path), backend)  # what the backend keeps of the mapping keeps it open
+    checkpoint = open_adapted(load.path, load.adapters)
+    model = load_model(checkpoint, backend)  # what the backend keeps of the mapping keeps it open
     limits = EngineSettings(
         vocabulary_size=model.spec.vocab_size,
         context_length=load.context_length,

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from camelid.engine.request import EmbedRequest, GenerateRequest, Token
 from camelid.errors import CamelidError, Overloaded
+from camelid.grammar.vocabulary import Vocabulary
 
 from .failure import Failure
 from .frames import Abort, Accepted, Command, Failed, Idle, Read, Report, Stepped, Submit
@@ -38,6 +39,13 @@ class EnginePort(Protocol):
     @property
     def backend(self) -> str:
         """What it computes on, for people to read."""
+
+    def learn(self, vocabulary: Vocabulary) -> None:
+        """Take the vocabulary, without which requests with a grammar are refused. Doing it again does nothing."""
+
+    @property
+    def has_learned(self) -> bool:
+        """True once it has the vocabulary."""
 
     def generate(self, request: GenerateRequest) -> AsyncGenerator[Token, None]:
         """Yield the tokens of all choices until each has its last one.

@@ -16,6 +16,7 @@ import msgspec
 
 from camelid.engine.request import Embedded, EmbedRequest, GenerateRequest, Token
 from camelid.errors import CamelidError, ProtocolError
+from camelid.grammar.vocabulary import Vocabulary
 from camelid.settings import ModelSettings
 
 from .failure import Failure
@@ -40,6 +41,7 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
     context_length: int
     stamp: str | None = None
     log_level: int = logging.INFO
+    adapters: tuple[str, ...] = ()
 
 
 class Submit(msgspec.Struct, frozen=True, tag="submit"):
@@ -53,6 +55,12 @@ class Embed(msgspec.Struct, frozen=True, tag="embed"):
     """Make vectors of texts."""
 
     request: EmbedRequest
+
+
+class Learn(msgspec.Struct, frozen=True, tag="learn"):
+    """Take this vocabulary, without which no grammar can be followed. Sent once, before the first request with one."""
+
+    vocabulary: Vocabulary
 
 
 class Abort(msgspec.Struct, frozen=True, tag="abort"):
@@ -127,7 +135,7 @@ class Idle(msgspec.Struct, frozen=True, tag="idle"):
     stats: dict[str, float]
 
 
-Command = Load | Submit | Embed | Abort
+Command = Load | Submit | Learn | Embed | Abort
 Report = Loading | Ready | LoadFailed | Accepted | Failed | Stepped | Read | Idle | Logged
 
 _encoder = msgspec.msgpack.Encoder()

@@ -13,7 +13,7 @@ from camelid.engine.request import Token
 from camelid.text.detokenize import Detokenizer
 from camelid.text.stops import StopMatcher
 from camelid.text.tokenizer import Tokenizer
-from camelid.text.toolcalls import PYTHON_TAG, TextPiece, ToolCallPiece, ToolCallSplitter
+from camelid.text.toolcalls import PYTHON_TAG, Piece, TaggedCallSplitter, TextPiece, ToolCallSplitter
 from camelid.types import Event, Finished, FinishReason, Generation, Text, TokenScore, ToolCall, ToolCalled, ToolSpec
 
 
@@ -27,23 +27,29 @@ class GrowingAnswer:
         generation: Generation,
         *,
         tools: Sequence[ToolSpec] = (),
+        call_tag: str | None = None,
+        allows_several: bool = True,
         continues_text: bool = False,
     ) -> None:
-        """Begin an answer that may call `tools`, or that goes on with the text of the prompt (`continues_text`)."""
+        """Begin an answer that may call `tools`, several times or once, or that goes on with the text of the prompt
+        (`continues_text`).
+
+        call_tag: what a call begins with, None for the forms of Llama 3.1.
+        """
         stopping = generation.stopping
-        tag = tokenizer.control.get(PYTHON_TAG) if tools else None
-        shown = frozenset({tag.id}) if tag is not None else frozenset[int]()
+        shown = _shown(tokenizer, call_tag) if tools else frozenset[int]()
         self.num_tokens = 0
         self.finished: Finished | None = None
         self._choice = choice
         self._tokenizer = tokenizer
         self._detokenizer = Detokenizer(tokenizer, continues_text=continues_text, shown=shown)
-        self._splitter = ToolCallSplitter([tool.name for tool in tools]) if tools else None
+        self._splitter = _splitter([tool.name for tool in tools], call_tag) if tools else None
         self._stops = StopMatcher(stopping.stop)
         self._min_tokens = stopping.min_tokens
         self._end_ids = frozenset() if stopping.ignore_eos else tokenizer.eos_ids
         self._scores: list[TokenScore] = []  # of tokens whose text has not been shown yet
         self._num_calls = 0
+        self._most_calls = None if allows_several else 1
 
     def take(self, token: Token) -> Iterator[Event]:
         """Take the next token in and yield what it makes certain. `Finished` is not yielded: it needs the usage."""
@@ -58,6 +64,9 @@ class GrowingAnswer:
         reason = FinishReason.STOP if stop is not None else token.finish
         for piece in self._split(text, is_last=reason is not None):
             yield self._show(piece)
+            if self._num_calls == self._most_calls:
+                reason = FinishReason.STOP
+                break
         if reason is not None:
             is_calling = self._num_calls > 0 and reason is FinishReason.STOP
             self.finished = Finished(FinishReason.TOOL_CALLS if is_calling else reason, self._choice, stop=stop)
@@ -71,12 +80,12 @@ class GrowingAnswer:
             text += self._stops.flush()
         return text, stop
 
-    def _split(self, text: str, *, is_last: bool) -> list[TextPiece | ToolCallPiece]:
+    def _split(self, text: str, *, is_last: bool) -> list[Piece]:
         if self._splitter is None:
             return [TextPiece(text)] if text else []
         return self._splitter.push(text) + (self._splitter.finish() if is_last else [])
 
-    def _show(self, piece: TextPiece | ToolCallPiece) -> Event:
+    def _show(self, piece: Piece) -> Event:
         if isinstance(piece, TextPiece):
             scores, self._scores = tuple(self._scores), []
             return Text(piece.text, self._choice, scores)
@@ -92,3 +101,13 @@ class GrowingAnswer:
 
     def _score(self, token_id: int, logprob: float, top: tuple[TokenScore, ...] = ()) -> TokenScore:
         return TokenScore(token_id, self._tokenizer.token_bytes(token_id), logprob, top)
+
+
+def _shown(tokenizer: Tokenizer, call_tag: str | None) -> frozenset[int]:
+    """Return the control tokens that a call begins with: they are spelled out, for the splitter to see."""
+    tag = call_tag or PYTHON_TAG
+    return frozenset(token.id for spelling, token in tokenizer.control.items() if spelling in tag)
+
+
+def _splitter(tools: Sequence[str], call_tag: str | None) -> ToolCallSplitter | TaggedCallSplitter:
+    return ToolCallSplitter(tools) if call_tag is None else TaggedCallSplitter(call_tag, tools)

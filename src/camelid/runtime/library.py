@@ -21,9 +21,11 @@ from camelid.types import (
     EmbeddingRequest,
     Event,
     Generation,
+    Grammar,
     Message,
     Sampling,
     Stopping,
+    ToolChoice,
     ToolSpec,
 )
 
@@ -36,7 +38,8 @@ from .runtime import Runtime
 class Parameters(TypedDict, total=False):
     """What may be asked of an answer, by name; see `Sampling`, `Stopping` and `Generation` for what each does.
 
-    What is left out is as the model's makers recommend. Without a seed each answer is drawn with a new one.
+    What is left out is as the model's makers recommend. Without a seed each answer is drawn with a new one. `format` is
+    "json", a JSON schema or a `Grammar`: what the answer must be.
     """
 
     temperature: float
@@ -56,6 +59,7 @@ class Parameters(TypedDict, total=False):
     ignore_eos: bool
     num_choices: int
     top_logprobs: int | None
+    format: str | Mapping[str, Any] | Grammar | None
 
 
 def load(model: str = "cria", **settings: Any) -> Model:
@@ -100,6 +104,7 @@ class Model:
         messages: str | Sequence[Message | Mapping[str, Any]],
         *,
         tools: Sequence[ToolSpec | Mapping[str, Any]] = (),
+        tool_choice: ToolChoice | None = None,
         stream: Literal[False] = False,
         **parameters: Unpack[Parameters],
     ) -> Answer: ...
@@ -110,6 +115,7 @@ class Model:
         messages: str | Sequence[Message | Mapping[str, Any]],
         *,
         tools: Sequence[ToolSpec | Mapping[str, Any]] = (),
+        tool_choice: ToolChoice | None = None,
         stream: Literal[True],
         **parameters: Unpack[Parameters],
     ) -> Iterator[Event]: ...
@@ -119,16 +125,21 @@ class Model:
         messages: str | Sequence[Message | Mapping[str, Any]],
         *,
         tools: Sequence[ToolSpec | Mapping[str, Any]] = (),
+        tool_choice: ToolChoice | None = None,
         stream: bool = False,
         **parameters: Unpack[Parameters],
     ) -> Answer | Iterator[Event]:
         """Return the assistant's next message; with `stream`, yield its events while it is made.
 
         messages: a question, or a conversation of Messages or of mappings as OpenAI's API has them; tools likewise.
+        tool_choice: whether a call is required, and of which tools; without it the model chooses.
         Closing the iterator ends the answer. Raises InvalidRequest, ContextOverflow, TemplateError, Overloaded.
         """
         conversation = [Message("user", messages)] if isinstance(messages, str) else map(to_message, messages)
-        request = ChatRequest(self.name, tuple(conversation), tuple(map(to_tool, tools)), self._generation(parameters))
+        generation, choice = self._generation(parameters), tool_choice or ToolChoice()
+        request = ChatRequest(
+            self.name, tuple(conversation), tuple(map(to_tool, tools)), generation, tool_choice=choice
+        )
         events = self._loop.iterate(self._runtime.chat(request))
         return events if stream else collect(events)
 
@@ -190,7 +201,8 @@ class Model:
     def _generation(self, parameters: Mapping[str, Any]) -> Generation:
         given = dict(parameters)
         given["stop"] = (given["stop"],) if isinstance(given.get("stop"), str) else tuple(given.get("stop", ()))
-        given.setdefault("seed", secrets.randbits(63))
+        given.setdefault("seed", self._model.sampling.seed or secrets.randbits(63))
+        given["grammar"] = _grammar(given.pop("format", None))
         sampling, stopping, rest = (
             {name: given.pop(name) for name in list(given) if name in kind.__dataclass_fields__}
             for kind in (Sampling, Stopping, Generation)
@@ -198,3 +210,13 @@ class Model:
         for name in given:
             raise InvalidRequest(f"there is no parameter {name!r}", field=name)
         return Generation(replace(self._model.sampling, **sampling), Stopping(**stopping), **rest)
+
+
+def _grammar(given: str | Mapping[str, Any] | Grammar | None) -> Grammar | None:
+    if isinstance(given, str):
+        if given != "json":
+            raise InvalidRequest(
+                f"format must be 'json', a JSON schema or a Grammar, got {given[:40]!r}", field="format"
+            )
+        return Grammar.json_object("format")
+    return given if given is None or isinstance(given, Grammar) else Grammar.schema(dict(given), "format")

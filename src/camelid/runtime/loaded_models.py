@@ -172,7 +172,7 @@ class LoadedModels:
             model = self._same(files)
             if model is None:
                 found = await asyncio.to_thread(look_up, files, self._settings)
-                description = await self._make_room(found, self._fitting(found, is_operators))
+                description = await self._make_room(found if is_operators else _fitting(found))
                 model = await self._open_model(description)
                 self._models[model.name] = model
                 self._residents.add(model.name, self._usual_keep_s(is_operators), self._clock_s())
@@ -203,21 +203,14 @@ class LoadedModels:
 
     # ── making room ──
 
-    def _fitting(self, found: Found, is_operators: bool) -> ModelSettings:
-        """Return the settings for a model: a context that was meant for the operator's is no more than others have."""
-        wanted = self._settings.context_length
-        if is_operators or wanted is None:
-            return self._settings
-        return replace(self._settings, context_length=min(wanted, found.spec.context_length))
-
-    async def _make_room(self, found: Found, settings: ModelSettings) -> Description:
+    async def _make_room(self, found: Found) -> Description:
         """Unload what has to leave for a model, waiting for models in use if need be. Raises OutOfMemory."""
         patience_s = None if self._keep is None else self._keep.load_timeout
         deadline_s = None if patience_s is None else asyncio.get_running_loop().time() + patience_s
         while True:
             self._has_changed.clear()
             try:
-                placement = self._place(found, settings)
+                placement = self._place(found)
             except OutOfMemory:
                 if not await self._somebody_leaves(deadline_s):
                     raise
@@ -225,16 +218,16 @@ class LoadedModels:
                 await self._close([self._take_out(name) for name in placement.leaving])
                 return placement.description
 
-    def _place(self, found: Found, settings: ModelSettings) -> Placement:
+    def _place(self, found: Found) -> Placement:
         most_models = None if self._keep is None else self._keep.max_loaded_models
-        return place(found, settings, self._tenants(), most_models)
+        return place(found, self._tenants(), most_models)
 
     def _tenants(self) -> list[Tenant]:
         """Return the loaded models in the order in which they make room."""
         return [
             Tenant(
                 name,
-                self._models[name].description.device,
+                self._models[name].description.settings.device,
                 self._models[name].description.sizing.memory_bytes,
                 self._models[name].description.vacant_bytes,
                 may_leave=is_idle and self._keep is not None,
@@ -303,3 +296,11 @@ class LoadedModels:
 
     def _begin_sweep(self) -> None:
         self._sweep = asyncio.get_running_loop().create_task(self.unload_due(), name="unloading")
+
+
+def _fitting(found: Found) -> Found:
+    """Return a model with a context that was meant for the operator's: no more than it has."""
+    wanted = found.settings.context_length
+    if wanted is None:
+        return found
+    return replace(found, settings=replace(found.settings, context_length=min(wanted, found.spec.context_length)))

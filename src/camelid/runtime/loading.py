@@ -7,26 +7,30 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from dataclasses import replace
 
 from camelid.backends.auto import choose_backend, devices
 from camelid.backends.base import CacheType
-from camelid.errors import BadVocabulary, TemplateError
+from camelid.errors import BadVocabulary, TemplateError, UnsupportedModel
 from camelid.formats import Checkpoint, open_checkpoint
+from camelid.models.adapters import open_adapted
 from camelid.models.load import naming_of, read_spec
 from camelid.models.memory import memory_need
 from camelid.models.names import Naming
 from camelid.models.spec import ModelSpec
 from camelid.settings import ModelSettings
 from camelid.store.local import ModelFiles, find, stamp
-from camelid.text.templates import ChatTemplate, load_template
+from camelid.text.templates import ChatTemplate, load_go_template, load_template
 from camelid.text.tokenizer import Tokenizer
 
-from .makers import chat_template, recommended_sampling, with_parameters
+from .makers import chat_template, recommended_sampling, recommended_stopping, with_parameters, with_placement
 from .model import Description, NoTemplate, TextSide
 from .placing import Found, Option, place
 
 NO_CHAT = NoTemplate(TemplateError("this model makes embeddings and does not support chat"))
+
+OLLAMA_VERSION = (0, 33, 0)  # whose models, Modelfiles and templates Camelid follows
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +40,7 @@ def describe(name: str, settings: ModelSettings) -> Description:
 
     Raises NotFound, FormatError, ModelError, InvalidSetting, and OutOfMemory when it would not fit.
     """
-    return place(look_up(find(name, settings.models), settings), settings).description
+    return place(look_up(find(name, settings.models), settings)).description
 
 
 def look_up(files: ModelFiles, settings: ModelSettings) -> Found:
@@ -44,12 +48,25 @@ def look_up(files: ModelFiles, settings: ModelSettings) -> Found:
 
     Raises FormatError, ModelError, InvalidSetting, MissingDependency.
     """
-    files_stamp = stamp(files.weights)
-    with open_checkpoint(files.weights) as checkpoint:
+    _check_version(files)
+    files_stamp = stamp(files.weights, *files.adapters)
+    with open_adapted(files.weights, files.adapters) as checkpoint:
         spec = read_spec(checkpoint)
+        settings = with_placement(settings, files.parameters, spec.context_length)
         options = tuple(_option(checkpoint, spec, replace(settings, device=one)) for one in devices(settings))
         num_parameters = sum(math.prod(info.shape) for info in checkpoint.tensors.values())
-    return Found(files, files_stamp, spec, num_parameters, options)
+    return Found(files, files_stamp, spec, num_parameters, options, settings)
+
+
+def _check_version(files: ModelFiles) -> None:
+    """Raise UnsupportedModel for a model that needs more than the Ollama that Camelid follows (REQUIRES)."""
+    numbers = re.match(r"v?(\d{1,9})\.(\d{1,9})\.(\d{1,9})", files.requires or "")
+    if numbers is not None and tuple(map(int, numbers.groups())) > OLLAMA_VERSION:
+        known = ".".join(map(str, OLLAMA_VERSION))
+        raise UnsupportedModel(
+            f"{files.name} requires Ollama {files.requires}, and this version knows what {known} knows",
+            hint="update camelid",
+        )
 
 
 def _option(checkpoint: Checkpoint, spec: ModelSpec, settings: ModelSettings) -> Option:
@@ -65,14 +82,18 @@ def read_text_side(description: Description) -> TextSide:
     it to chat that raises the TemplateError.
     """
     with open_checkpoint(description.files.weights) as checkpoint:
-        tokenizer = _tokenizer(checkpoint)
+        tokenizer = read_tokenizer(checkpoint)
         tokenizer.check_rows(description.spec.vocab_size)
-        sampling = with_parameters(recommended_sampling(checkpoint), description.files.parameters)
-        template = NO_CHAT if description.spec.encoder is not None else _template(checkpoint, tokenizer)
-        return TextSide(tokenizer, template, sampling)
+        files = description.files
+        sampling = with_parameters(recommended_sampling(checkpoint), files.parameters)
+        go = files.template if description.settings.go_template else None
+        is_encoder = description.spec.encoder is not None
+        template = NO_CHAT if is_encoder else _template(checkpoint, tokenizer, go)
+        return TextSide(tokenizer, template, sampling, recommended_stopping(files.parameters))
 
 
-def _tokenizer(checkpoint: Checkpoint) -> Tokenizer:
+def read_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
+    """Return the tokenizer that belongs to a checkpoint. Raises BadVocabulary, UnsupportedModel."""
     from camelid.text import from_gguf, from_meta, from_tokenizer_json
 
     if naming_of(checkpoint) is Naming.GGUF:
@@ -88,9 +109,10 @@ def _tokenizer(checkpoint: Checkpoint) -> Tokenizer:
     )
 
 
-def _template(checkpoint: Checkpoint, tokenizer: Tokenizer) -> ChatTemplate:
+def _template(checkpoint: Checkpoint, tokenizer: Tokenizer, go: str | None) -> ChatTemplate:
+    """Return the Go template that a store has for the model, or the one that comes with the weights."""
     try:
-        return load_template(chat_template(checkpoint), tokenizer)
+        return load_template(chat_template(checkpoint), tokenizer) if go is None else load_go_template(go, tokenizer)
     except TemplateError as error:
         _log.warning("%s can complete texts, but not chat: %s", checkpoint.path, error)
         return NoTemplate(error)

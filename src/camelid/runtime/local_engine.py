@@ -11,9 +11,10 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 
 from camelid.engine.request import EmbedRequest, GenerateRequest, Token
 from camelid.errors import Unavailable
+from camelid.grammar.vocabulary import Vocabulary
 
 from .engine_port import EngineHealth, Streams
-from .frames import Command, Embed, Report, Submit
+from .frames import Command, Embed, Learn, Report, Submit
 from .loop import IDLE_REPORT_S, EngineLoop, LineClosed, Steppable
 
 FRESH_S = 10 * IDLE_REPORT_S  # a long prefill step may take seconds
@@ -63,9 +64,16 @@ class LocalEngine:
         self._line = _QueueLine(self, asyncio.get_running_loop())
         self._streams = Streams(self._obey, max_open)
         self._has_ended = False
+        self.has_learned = False
         self._last_sign = time.monotonic()
         self._thread = threading.Thread(target=self._run, args=(engine,), name="camelid engine", daemon=True)
         self._thread.start()
+
+    def learn(self, vocabulary: Vocabulary) -> None:
+        """Take the vocabulary that grammars need (see `EnginePort`)."""
+        if not self.has_learned:
+            self.has_learned = True
+            self._line.commands.put(Learn(vocabulary))
 
     def generate(self, request: GenerateRequest) -> AsyncGenerator[Token, None]:
         """Yield the tokens of a request (see `EnginePort`)."""

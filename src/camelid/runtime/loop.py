@@ -9,14 +9,17 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Mapping
+from concurrent.futures import Future
 from typing import Protocol
 
 from camelid.engine.request import Embedded, EmbedRequest, GenerateRequest, Token
 from camelid.errors import CamelidError, Overloaded, RequestsFailed
+from camelid.grammar.vocabulary import Vocabulary
 
 from .failure import Failure
-from .frames import Abort, Accepted, Command, Embed, Failed, Idle, Read, Report, Stepped, Submit
+from .frames import Abort, Accepted, Command, Embed, Failed, Idle, Learn, Read, Report, Stepped, Submit
 
+PREPARING_LOOK_S = 0.002  # how often it looks whether a grammar is compiled, when there is nothing else to do
 IDLE_REPORT_S = 1.0  # an idle engine says so this often: the front's health follows within two of them
 
 
@@ -25,6 +28,12 @@ class Steppable(Protocol):
 
     def submit(self, request: GenerateRequest) -> None:
         """Take a request in. Raises Overloaded when the queue is full."""
+
+    def learn(self, vocabulary: Vocabulary) -> None:
+        """Take the vocabulary that grammars need."""
+
+    def prepare(self, request: GenerateRequest) -> Future[None] | None:
+        """Begin what `submit` would have to wait for; return what tells that it is done, None for nothing."""
 
     def abort(self, request_id: str, choice: int | None = None) -> None:
         """Forget a request or one choice of it; what is unknown is ignored."""
@@ -77,6 +86,7 @@ class EngineLoop:
         self._returning: deque[GenerateRequest] = (
             deque()
         )  # admitted before, by an engine that died: they wait, and are never refused
+        self._preparing: list[tuple[Submit, Future[None]]] = []
         self._steps = 0
 
     def run(self) -> None:
@@ -88,31 +98,62 @@ class EngineLoop:
             self._engine.close()
 
     def _turn(self) -> None:
-        is_busy = self._engine.has_work() or self._engine.has_texts()
-        for command in self._line.receive(0.0 if is_busy else IDLE_REPORT_S):
+        for command in self._line.receive(self._patience_s()):
             self._obey(command)
+        self._take_prepared()
         self._readmit()
         has_work, has_texts = self._engine.has_work(), self._engine.has_texts()
         if has_work:
             self._step()
         if has_texts:
             self._embed()
-        if not (has_work or has_texts):
+        if not (has_work or has_texts or self._preparing):
             self._line.send(Idle(self._steps, dict(self._engine.stats())))
 
+    def _patience_s(self) -> float:
+        if self._engine.has_work() or self._engine.has_texts():
+            return 0.0
+        return PREPARING_LOOK_S if self._preparing else IDLE_REPORT_S
+
     def _obey(self, command: Command) -> None:
-        if isinstance(command, Submit) and command.was_admitted:
-            self._returning.append(command.request)
-        elif isinstance(command, Submit):
-            self._submit(command.request)
+        if isinstance(command, Submit):
+            self._prepare(command)
         elif isinstance(command, Embed):
             self._submit_texts(command.request)
         elif isinstance(command, Abort):
             self._abort(command)
+        elif isinstance(command, Learn):
+            self._engine.learn(command.vocabulary)
+
+    def _prepare(self, command: Submit) -> None:
+        """Let a request in, now or, if something has to be made ready for it, when that is done."""
+        waits_for = self._engine.prepare(command.request)
+        if waits_for is None:
+            self._let_in(command)
+        else:
+            self._preparing.append((command, waits_for))
+
+    def _take_prepared(self) -> None:
+        for command, waits_for in [pair for pair in self._preparing if pair[1].done()]:
+            self._preparing.remove((command, waits_for))
+            error = waits_for.exception()
+            if isinstance(error, CamelidError):
+                self._line.send(Failed(command.request.id, Failure.of(error)))
+            elif error is not None:
+                raise error
+            else:
+                self._let_in(command)
+
+    def _let_in(self, command: Submit) -> None:
+        if command.was_admitted:
+            self._returning.append(command.request)
+        else:
+            self._submit(command.request)
 
     def _abort(self, command: Abort) -> None:
         if command.choice is None:
             self._returning = deque(request for request in self._returning if request.id != command.request_id)
+            self._preparing = [pair for pair in self._preparing if pair[0].request.id != command.request_id]
         self._engine.abort(command.request_id, command.choice)
 
     def _submit(self, request: GenerateRequest) -> None:

@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from camelid.errors import TemplateError
+from camelid.grammar.checker import GrammarChecker
 from camelid.models.spec import ModelSpec
+from camelid.settings import ModelSettings
 from camelid.store.local import ModelFiles
 from camelid.text.prompt import Prompt
 from camelid.text.templates import ChatTemplate
 from camelid.text.tokenizer import Tokenizer
-from camelid.types import Message, Sampling, ToolSpec
+from camelid.types import Message, Sampling, Stopping, Tokens, ToolSpec
 
 from .engine_port import EnginePort
 from .sizing import Sizing
@@ -44,11 +46,12 @@ class NoTemplate:
 
 @dataclass(frozen=True)
 class TextSide:
-    """What turns messages into ids and back. `sampling` is what the model's makers recommend."""
+    """What turns messages into ids and back. `sampling` and `stopping` are what the model's makers recommend."""
 
     tokenizer: Tokenizer
     template: ChatTemplate
     sampling: Sampling
+    stopping: Stopping = field(default_factory=Stopping)
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ class Description:
     files: ModelFiles
     spec: ModelSpec
     num_parameters: int
-    device: str  # what `--device` calls it
+    settings: ModelSettings  # as this model runs: with its device, and what its makers say of context and threads
     sizing: Sizing
     stamp: str  # of the files, taken before they were read
     vacant_bytes: int = 0  # free on its device when nothing was loaded there
@@ -71,6 +74,7 @@ class LoadedModel:
     description: Description
     text: TextSide
     engine: EnginePort
+    grammars: GrammarChecker = field(default_factory=GrammarChecker)
     loaded_at: float = field(default_factory=time.time)  # Unix time
 
     @property
@@ -88,10 +92,15 @@ class LoadedModel:
         """What the model's makers recommend."""
         return self.text.sampling
 
+    def tokens(self, ids: Sequence[int]) -> Tokens:
+        """Return ids with what they stand for."""
+        return Tokens(tuple(ids), tuple(map(self.text.tokenizer.token_bytes, ids)), self.context_length)
+
     async def close(self) -> None:
         """End the engine and free what the text side needs."""
         await self.engine.close()
         self.text.template.close()
+        self.grammars.close()
 
     def status(self) -> ModelStatus:
         """Return what is shown of it."""

@@ -43,6 +43,7 @@ class Found:
     spec: ModelSpec
     num_parameters: int
     options: tuple[Option, ...]
+    settings: ModelSettings  # what an operator and the model's makers say
 
 
 @dataclass(frozen=True)
@@ -67,13 +68,12 @@ class Placement:
     leaving: tuple[str, ...] = ()
 
 
-def place(
-    found: Found, settings: ModelSettings, tenants: Sequence[Tenant] = (), most_models: int | None = None
-) -> Placement:
+def place(found: Found, tenants: Sequence[Tenant] = (), most_models: int | None = None) -> Placement:
     """Choose a place. Tenants that may leave do so in their order, and no more of them than are needed.
 
     Raises InvalidSetting, and OutOfMemory when it does not fit even if they all leave, or when `most_models` stay.
     """
+    settings = found.settings
     idle = [tenant for tenant in tenants if tenant.may_leave]
     fitting: Placement | None = None
     refusal: OutOfMemory | None = None
@@ -122,9 +122,7 @@ def _sized(
     free = free_bytes(option, vacant, staying, leaving)
     own = replace(settings, device=option.device)
     sizing = choose_sizing(option.need, free, found.spec.context_length, own)
-    return Description(
-        found.files, found.spec, found.num_parameters, option.device, sizing, found.stamp, vacant_bytes=vacant
-    )
+    return Description(found.files, found.spec, found.num_parameters, own, sizing, found.stamp, vacant_bytes=vacant)
 
 
 def free_bytes(option: Option, vacant: int, staying: Sequence[Tenant], leaving: Sequence[Tenant]) -> int:

@@ -10,9 +10,9 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
-from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from camelid.errors import CamelidError, Unavailable
@@ -26,17 +26,20 @@ from camelid.types import (
     Ranking,
     RankRequest,
     Sampling,
+    Tokens,
 )
 
 from . import turn
 from .assembly import open_engine
 from .embedding import embed, rank
 from .engine_port import EnginePort
+from .engine_process import WORKER
 from .frames import Load
 from .loaded_models import LoadedModels
 from .loading import read_text_side
 from .local_engine import LocalEngine
 from .model import Description, LoadedModel
+from .plain_prompt import text_of
 from .status import Health, ModelStatus
 from .supervisor import SupervisedEngine
 
@@ -47,7 +50,8 @@ class Runtime:
     """Loads models and carries requests through them.
 
     in_process: engines run in threads of this process, for the library and the console. Otherwise each model has a
-    process of its own, which is replaced when it dies, and its requests go on.
+    process of its own, which is replaced when it dies, and its requests go on. worker: the command of such a process;
+    who measures the front alone puts another one in its place.
     """
 
     def __init__(
@@ -56,12 +60,13 @@ class Runtime:
         *,
         keep: KeepSettings | None = None,
         in_process: bool = False,
+        worker: Sequence[str] = WORKER,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         """Hold no models yet. With `keep`, models are loaded when they are asked for, and leave when it says."""
         self._settings = settings
         self._open_engine: Callable[[Load], Coroutine[Any, Any, EnginePort]]
-        self._open_engine = _local_engine if in_process else _supervised_engine
+        self._open_engine = _local_engine if in_process else partial(_supervised_engine, worker)
         self._models = LoadedModels(settings, keep, self._open, clock_s)
         self._is_draining = False
         self._num_in_flight = 0
@@ -127,6 +132,25 @@ class Runtime:
         """Return how many tokens the prompt of a conversation has. Raises NotFound, TemplateError."""
         async with self._models.use(request.model) as model:
             return len(await asyncio.to_thread(turn.encode_chat, model, request))
+
+    async def tokenize(self, name: str, text: str, *, with_bos: bool = True) -> Tokens:
+        """Return a text as a model reads it when it completes it: control tokens that are spelled out are some.
+
+        with_bos: put the token that begins a text in front, where the model wants it. Raises NotFound.
+        """
+        model = self.get(name)
+        encode = model.text.tokenizer.encode
+        return model.tokens(await asyncio.to_thread(encode, text, parse_special=True, with_bos=with_bos))
+
+    async def tokenize_chat(self, request: ChatRequest, *, add_generation_prompt: bool = True) -> Tokens:
+        """Return the prompt of a conversation as the model reads it. Raises NotFound, TemplateError."""
+        model = self.get(request.model)
+        ids = await asyncio.to_thread(turn.encode_chat, model, request, add_generation_prompt=add_generation_prompt)
+        return model.tokens(ids)
+
+    async def detokenize(self, name: str, ids: Sequence[int]) -> str:
+        """Return the text of ids, control tokens spelled out. Raises NotFound, InvalidRequest."""
+        return await asyncio.to_thread(text_of, self.get(name).text.tokenizer, ids)
 
     def sampling(self, name: str) -> Sampling:
         """Return the sampling that a loaded model's makers recommend. Raises NotFound."""
@@ -197,7 +221,7 @@ class Runtime:
     async def _open(self, description: Description) -> LoadedModel:
         """Open a model: its weights where the engine runs, and at the same time its text side here."""
         start = time.monotonic()
-        opening = asyncio.create_task(self._open_engine(_load_message(description, self._settings)))
+        opening = asyncio.create_task(self._open_engine(_load_message(description)))
         try:
             text = await asyncio.to_thread(read_text_side, description)
             engine = await asyncio.shield(opening)
@@ -218,16 +242,16 @@ def _sizes(description: Description) -> str:
     )
 
 
-def _load_message(description: Description, settings: ModelSettings) -> Load:
+def _load_message(description: Description) -> Load:
     sizing = description.sizing
     level = logging.getLogger("camelid").getEffectiveLevel()
     path = str(description.files.weights)
-    settings = replace(settings, device=description.device)
-    return Load(path, settings, sizing.num_pages, sizing.context_length, description.stamp, level)
+    adapters = tuple(map(str, description.files.adapters))
+    return Load(path, description.settings, sizing.num_pages, sizing.context_length, description.stamp, level, adapters)
 
 
-async def _supervised_engine(load: Load) -> EnginePort:
-    engine = SupervisedEngine(load, say=lambda stage: _log.debug("loading: %s", stage))
+async def _supervised_engine(worker: Sequence[str], load: Load) -> EnginePort:
+    engine = SupervisedEngine(load, command=worker, say=lambda stage: _log.debug("loading: %s", stage))
     await engine.start()
     return engine
 

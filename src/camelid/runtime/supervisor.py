@@ -17,10 +17,11 @@ from dataclasses import dataclass, field
 
 from camelid.engine.request import EmbedRequest, GenerateRequest, Token
 from camelid.errors import CamelidError, ProtocolError, RequestsFailed, Unavailable
+from camelid.grammar.vocabulary import Vocabulary
 
 from .engine_port import EngineHealth, Streams
 from .engine_process import WORKER, EngineProcess
-from .frames import Abort, Command, Embed, Idle, Load, Loading, Logged, Read, Ready, Report, Stepped, Submit
+from .frames import Abort, Command, Embed, Idle, Learn, Load, Loading, Logged, Read, Ready, Report, Stepped, Submit
 from .journal import Entry
 from .watchdog import Patience, StepClock
 
@@ -67,6 +68,7 @@ class SupervisedEngine:
         self._deaths = 0  # in a row
         self._restarts = 0
         self._given_up_at: float | None = None
+        self._vocabulary: Vocabulary | None = None
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.backend = ""
@@ -77,6 +79,18 @@ class SupervisedEngine:
         """
         process = await self._start_process()
         self._task = asyncio.create_task(self._keep_running(process), name="engine supervisor")
+
+    @property
+    def has_learned(self) -> bool:
+        """True once it has the vocabulary (see `EnginePort`)."""
+        return self._vocabulary is not None
+
+    def learn(self, vocabulary: Vocabulary) -> None:
+        """Tell the engine, and every one that follows it, the vocabulary (see `EnginePort`)."""
+        if self._vocabulary is None:
+            self._vocabulary = vocabulary
+            if self._clock is not None and self._process is not None:
+                self._process.send(Learn(vocabulary))
 
     def generate(self, request: GenerateRequest) -> AsyncGenerator[Token, None]:
         """Yield the tokens of a request (see `EnginePort`), over as many engines as it takes."""
@@ -190,6 +204,8 @@ class SupervisedEngine:
         """Take reports until the engine is dead, by itself or by the watchdog."""
         watchdog = asyncio.create_task(self._watch(process), name="engine watchdog")
         try:
+            if self._vocabulary is not None:
+                process.send(Learn(self._vocabulary))
             self._distribute()
             async for report in process.reports():
                 self._take(report)

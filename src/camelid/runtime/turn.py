@@ -7,27 +7,33 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import replace
 from typing import cast
 
-from camelid.engine.request import GenerateRequest
+from camelid.engine.request import GenerateRequest, Token
 from camelid.errors import ContextOverflow, InvalidRequest
+from camelid.text.go_template import GoTemplate
+from camelid.text.templates import ChatTemplate, call_tag
 from camelid.types import (
     ChatRequest,
     CompletionRequest,
+    Echo,
     Event,
     Finished,
     Generation,
     Message,
     Role,
     Started,
+    Stopping,
     Usage,
 )
 
+from .grammars import chat_grammar, prepare
 from .growing_answer import GrowingAnswer
 from .model import LoadedModel
+from .plain_prompt import echo, encode_plain
 
 
 def chat(model: LoadedModel, request: ChatRequest) -> AsyncGenerator[Event, None]:
@@ -37,20 +43,49 @@ def chat(model: LoadedModel, request: ChatRequest) -> AsyncGenerator[Event, None
     before the first event; only the last two may come later as well.
     """
 
+    generation = _with_makers(model, request.generation)
+
     def encode() -> list[int]:
         _check_generates(model, "chat")
         return encode_chat(model, request)
 
     def answer(choice: int) -> GrowingAnswer:
-        return GrowingAnswer(choice, model.text.tokenizer, request.generation, tools=request.tools)
+        return GrowingAnswer(
+            choice,
+            model.text.tokenizer,
+            generation,
+            tools=request.tools,
+            call_tag=call_tag(model.text.template),
+            allows_several=request.tool_choice.allows_several,
+        )
 
-    return _turn(model, request.generation, encode, answer)
+    async def grammar() -> str | None:
+        return await prepare(model, await chat_grammar(model, request))
+
+    return _turn(model, generation, encode, answer, grammar)
 
 
-def encode_chat(model: LoadedModel, request: ChatRequest) -> list[int]:
-    """Return the ids of a conversation's prompt. Raises TemplateError."""
+def encode_chat(model: LoadedModel, request: ChatRequest, *, add_generation_prompt: bool = True) -> list[int]:
+    """Return the ids of a conversation's prompt, with the beginning of the answer or without. Raises TemplateError."""
     messages = _begun(model, request.messages)
-    return model.text.tokenizer.encode_prompt(model.text.template.render(messages, request.tools))
+    template = _template(model, request.template)
+    return model.text.tokenizer.encode_prompt(
+        template.render(messages, request.tools, add_generation_prompt=add_generation_prompt)
+    )
+
+
+def _template(model: LoadedModel, source: str | None) -> ChatTemplate:
+    """Return the model's template, or the one that a request brings. Raises TemplateError."""
+    return model.text.template if source is None else GoTemplate(source, model.text.tokenizer)
+
+
+def _with_makers(model: LoadedModel, generation: Generation) -> Generation:
+    """Return what is asked for, with the makers' stop strings and longest answer where nothing is said of these."""
+    asked, makers = generation.stopping, model.text.stopping
+    max_tokens = makers.max_tokens if asked.max_tokens is None else asked.max_tokens
+    if max_tokens is not None:
+        max_tokens = max(max_tokens, asked.min_tokens)
+    return replace(generation, stopping=replace(asked, stop=asked.stop or makers.stop, max_tokens=max_tokens))
 
 
 def _begun(model: LoadedModel, messages: tuple[Message, ...]) -> tuple[Message, ...]:
@@ -64,23 +99,27 @@ def _begun(model: LoadedModel, messages: tuple[Message, ...]) -> tuple[Message, 
 
 
 def complete(model: LoadedModel, request: CompletionRequest) -> AsyncGenerator[Event, None]:
-    """Yield the events of a text that goes on where the prompt ends. Raises as `chat` does, but for TemplateError.
-
-    A prompt of text is all the caller's own, so a control token that is spelled out in it is a control token.
+    """Yield the events of a text that goes on where the prompt ends. Raises as `chat` does, but for TemplateError, and
+    InvalidRequest where the model is to fill in and cannot.
     """
+    tokenizer = model.text.tokenizer
+
+    generation = _with_makers(model, request.generation)
 
     def encode() -> list[int]:
         _check_generates(model, "generate")
-        if not isinstance(request.prompt, str):
-            return list(request.prompt)
-        tokenizer = model.text.tokenizer
-        ids = tokenizer.encode(request.prompt, parse_special=True, with_bos=True)
-        return [tokenizer.bos_id] if not ids and tokenizer.bos_id is not None else ids
+        return encode_plain(tokenizer, _template(model, request.template), request)
 
     def answer(choice: int) -> GrowingAnswer:
-        return GrowingAnswer(choice, model.text.tokenizer, request.generation, continues_text=True)
+        return GrowingAnswer(choice, tokenizer, generation, continues_text=True)
 
-    return _turn(model, request.generation, encode, answer)
+    async def grammar() -> str | None:
+        return await prepare(model, generation.grammar)
+
+    def given_back(ids: list[int], token: Token) -> Echo:
+        return echo(tokenizer, request, ids, token)
+
+    return _turn(model, generation, encode, answer, grammar, given_back if request.echo else None)
 
 
 def _check_generates(model: LoadedModel, what: str) -> None:
@@ -89,16 +128,23 @@ def _check_generates(model: LoadedModel, what: str) -> None:
 
 
 async def _turn(
-    model: LoadedModel, generation: Generation, encode: Callable[[], list[int]], answer: Callable[[int], GrowingAnswer]
+    model: LoadedModel,
+    generation: Generation,
+    encode: Callable[[], list[int]],
+    answer: Callable[[int], GrowingAnswer],
+    grammar: Callable[[], Awaitable[str | None]],
+    given_back: Callable[[list[int], Token], Echo] | None = None,
 ) -> AsyncGenerator[Event, None]:
+    source = await grammar()
     prompt = await asyncio.to_thread(encode)  # a long one takes a while, and other requests are being served
-    request = generate_request(prompt, generation, model)
+    request = generate_request(prompt, generation, model, source, scores_prompt=given_back is not None)
     answers = [answer(choice) for choice in range(generation.num_choices)]
     started: Started | None = None
     async with aclosing(model.engine.generate(request)) as tokens:
         async for token in tokens:
             if started is None:
-                started = Started(len(prompt), token.cached_tokens)
+                back = given_back(prompt, token) if given_back is not None else None
+                started = Started(len(prompt), token.cached_tokens, back)
                 yield started
             current = answers[token.choice]
             if current.finished is not None:
@@ -120,8 +166,15 @@ def _with_usage(finished: Finished, started: Started, answers: list[GrowingAnswe
     return replace(finished, usage=Usage(started.prompt_tokens, num_tokens, started.cached_tokens))
 
 
-def generate_request(prompt: list[int], generation: Generation, model: LoadedModel) -> GenerateRequest:
-    """Return what the engine is asked for. Raises ContextOverflow.
+def generate_request(
+    prompt: list[int],
+    generation: Generation,
+    model: LoadedModel,
+    grammar: str | None = None,
+    *,
+    scores_prompt: bool = False,
+) -> GenerateRequest:
+    """Return what the engine is asked for; `grammar` is one that `prepare` made. Raises ContextOverflow.
 
     More tokens than the context has room for may be asked for, as clients with a fixed `max_tokens` do: the answer then
     ends with LENGTH when the context is full.
@@ -144,7 +197,19 @@ def generate_request(prompt: list[int], generation: Generation, model: LoadedMod
         sampling=generation.sampling,
         max_tokens=room if stopping.max_tokens is None else min(stopping.max_tokens, room),
         min_tokens=stopping.min_tokens,
-        end_ids=frozenset() if stopping.ignore_eos else model.text.tokenizer.eos_ids,
+        end_ids=_end_ids(model, stopping),
         num_choices=generation.num_choices,
         top_logprobs=generation.top_logprobs,
+        grammar=grammar,
+        scores_prompt=scores_prompt and generation.gives_scores,
     )
+
+
+def _end_ids(model: LoadedModel, stopping: Stopping) -> frozenset[int]:
+    """Return the tokens that end an answer: the vocabulary's, and control tokens that are stop strings.
+
+    Control tokens are silent, so the text would never show such a stop.
+    """
+    tokenizer = model.text.tokenizer
+    stops = frozenset(tokenizer.control[stop].id for stop in stopping.stop if stop in tokenizer.control)
+    return stops if stopping.ignore_eos else tokenizer.eos_ids | stops

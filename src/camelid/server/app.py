@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import uvicorn
@@ -20,6 +20,8 @@ from camelid.errors import CamelidError
 from camelid.settings import ServerSettings
 
 from . import health
+from .anthropic import routes as anthropic_routes
+from .anthropic.models import ModelRoutes
 from .anthropic.routes import AnthropicRoutes
 from .auth import Keys, check_exposure
 from .banner import banner
@@ -34,10 +36,13 @@ from .lifecycle import Lifecycle
 from .limits import Limits
 from .listen import listen, url_of
 from .metrics import Metrics
+from .ollama import routes as ollama_routes
 from .ollama.making_routes import MakingRoutes
 from .ollama.routes import OllamaRoutes
 from .openai import routes as openai_routes
 from .openai.replies import error_body
+from .openai.responses.routes import ResponsesRoutes
+from .openai.token_routes import TokenRoutes
 
 
 def create_app(
@@ -45,7 +50,6 @@ def create_app(
     settings: ServerSettings,
     *,
     default_model: str,
-    aliases: Mapping[str, str] | None = None,
     lifecycle: Lifecycle | None = None,
     limits: Limits | None = None,
     models: str | None = None,
@@ -57,7 +61,7 @@ def create_app(
     lifecycle = lifecycle or Lifecycle()
     door = Door(
         runtime,
-        ModelNames(default_model, aliases),
+        ModelNames(default_model, dict(settings.alias)),
         lifecycle,
         Metrics(__version__, runtime, lifecycle),
         limits or Limits(),
@@ -73,12 +77,15 @@ def create_app(
     )
     app.state.door = door
     app.include_router(health.router(door))
+    app.include_router(ModelRoutes(door).router())  # before OpenAI's, whose paths it takes over for its own clients
     app.include_router(openai_routes.OpenAIRoutes(door, f"camelid-{__version__}").router())
+    app.include_router(ResponsesRoutes(door).router())
+    app.include_router(TokenRoutes(door).router())
     app.include_router(AnthropicRoutes(door).router())
     app.include_router(OllamaRoutes(door, models).router())
     app.include_router(MakingRoutes(door, models).router())
     _answer_errors(app)
-    _describe(app, openai_routes.schemas())
+    _describe(app)
     return app
 
 
@@ -86,7 +93,6 @@ def serve(
     runtime: ServedRuntime,
     settings: ServerSettings,
     default_model: str,
-    aliases: Mapping[str, str] | None = None,
     *,
     limits: Limits | None = None,
     models: str | None = None,
@@ -104,7 +110,6 @@ def serve(
         runtime,
         settings,
         default_model=default_model,
-        aliases=aliases,
         lifecycle=lifecycle,
         limits=limits,
         models=models,
@@ -169,14 +174,14 @@ def _answer_errors(app: FastAPI) -> None:
 
     async def ours(request: Request, error: Exception) -> Response:
         assert isinstance(error, CamelidError)
-        return respond(problem_of(error), envelope_of(request.url.path))
+        return respond(problem_of(error), envelope_of(request.scope))
 
     async def https(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        return respond(problem_of_http(error), envelope_of(request.url.path))
+        return respond(problem_of_http(error), envelope_of(request.scope))
 
     async def bug(request: Request, error: Exception) -> Response:
-        response = respond(internal_problem(), envelope_of(request.url.path))
+        response = respond(internal_problem(), envelope_of(request.scope))
         response.headers["x-request-id"] = request.state.request_id  # this answer is made outside of Named
         return response
 
@@ -185,13 +190,18 @@ def _answer_errors(app: FastAPI) -> None:
     app.add_exception_handler(Exception, bug)
 
 
-def _describe(app: FastAPI, schemas: Mapping[str, Any]) -> None:
-    """Put the bodies' schemas, which FastAPI does not see, into the OpenAPI document."""
+def _describe(app: FastAPI) -> None:
+    """Put the bodies' schemas, which FastAPI does not see, into the OpenAPI document, once it is asked for."""
     plain = app.openapi
 
     def described() -> dict[str, Any]:
         document = plain()
-        document.setdefault("components", {}).setdefault("schemas", {}).update(schemas)
+        document.setdefault("components", {}).setdefault("schemas", {}).update(
+            openai_routes.schemas() | anthropic_routes.schemas() | ollama_routes.schemas()
+        )
+        for operations in document["paths"].values():
+            for operation in operations.values():
+                operation["responses"].pop("422", None)  # FastAPI's own refusals: nothing here is read by it
         return document
 
     app.openapi = described  # type: ignore[method-assign]

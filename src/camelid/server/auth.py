@@ -32,11 +32,17 @@ class Keys:
             return
         if authorization is None:
             raise Unauthorized("an API key is needed", hint="send it as the header Authorization: Bearer KEY")
-        scheme, _, key = authorization.partition(b" ")
-        digest = _digest(key.strip())
+        scheme, key = _split(authorization)
+        digest = _digest(key)
         known = [hmac.compare_digest(digest, one) for one in self._digests]  # all of them: time tells nothing
         if scheme.lower() != b"bearer" or not any(known):
             raise Unauthorized("the API key is not known to this server")
+
+    def owner(self, authorization: bytes | None) -> str:
+        """Return what tells the holder of a key that was checked from all others; without keys all are one."""
+        if not self._digests or authorization is None:
+            return ""
+        return _digest(_split(authorization)[1]).hex()
 
 
 def check_exposure(settings: ServerSettings) -> None:
@@ -91,6 +97,12 @@ def _address(text: str) -> bool | None:
         return ip_address(text.partition("%")[0]).is_loopback
     except ValueError:
         return None
+
+
+def _split(authorization: bytes) -> tuple[bytes, bytes]:
+    """Return the scheme and the key of an Authorization header."""
+    scheme, _, key = authorization.partition(b" ")
+    return scheme, key.strip()
 
 
 def _digest(key: bytes) -> bytes:

@@ -15,6 +15,7 @@ from camelid.types import (
     Ranking,
     RankRequest,
     Sampling,
+    Tokens,
 )
 
 
@@ -61,6 +62,15 @@ class ServedRuntime(Protocol):
 
     async def count_tokens(self, request: ChatRequest) -> int:
         """Return how many tokens the prompt of a conversation has."""
+
+    async def tokenize(self, name: str, text: str, *, with_bos: bool = True) -> Tokens:
+        """Return a text as a model reads it."""
+
+    async def tokenize_chat(self, request: ChatRequest, *, add_generation_prompt: bool = True) -> Tokens:
+        """Return the prompt of a conversation as the model reads it."""
+
+    async def detokenize(self, name: str, ids: Sequence[int]) -> str:
+        """Return the text of ids."""
 
     def sampling(self, name: str) -> Sampling:
         """Return the sampling that a loaded model's makers recommend."""

@@ -72,6 +72,17 @@ def decode(body: bytes, decoder: msgspec.json.Decoder[Body]) -> Body:
         raise InvalidRequest("the body is nested too deeply") from error
 
 
+def convert(value: object, kind: Any, place: str) -> Any:
+    """Return `value`, the decoded JSON at `place` of a body, as the type `kind`. Raises InvalidRequest.
+
+    For what a decoder cannot tell apart by itself, as a union whose tag may be left out.
+    """
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise _invalid(str(error), None, place) from error
+
+
 def check_depth(value: object, most: int, field: str) -> None:
     """Refuse a free-form value that is nested deeper than `most` levels. Level by level, so that no depth can hurt."""
     level: list[object] = [value]
@@ -92,10 +103,11 @@ def _too_large(limits: Limits) -> HTTPException:
     return HTTPException(413, f"the body must have at most {limits.body_bytes} bytes")
 
 
-def _invalid(text: str, struct: type[msgspec.Struct]) -> InvalidRequest:
-    """Say in our words what msgspec says in its own."""
+def _invalid(text: str, struct: type[msgspec.Struct] | None, within: str = "") -> InvalidRequest:
+    """Say in our words what msgspec says in its own. `within`: where in the body the value stands."""
     place = _PLACE.match(text)
     what, path = (place["what"], place["path"]) if place else (text, "")
+    path = f"{within}.{path}" if within and path else path or within
     if unknown := _UNKNOWN.match(what):
         field = f"{path}.{unknown['name']}" if path else unknown["name"]
         return InvalidRequest(
@@ -132,8 +144,8 @@ def _not_finite(name: str, value: str) -> InvalidRequest:
     return InvalidRequest(f"{name} must be a finite number, got {value}", field=name)
 
 
-def _did_you_mean(name: str, struct: type[msgspec.Struct], path: str) -> str | None:
-    known = struct.__struct_fields__ if not path else ()
+def _did_you_mean(name: str, struct: type[msgspec.Struct] | None, path: str) -> str | None:
+    known = struct.__struct_fields__ if struct is not None and not path else ()
     close = get_close_matches(name, known, n=1)
     return f"did you mean {close[0]!r}?" if close else None
 

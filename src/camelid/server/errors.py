@@ -23,6 +23,7 @@ SHORTLY_S = 1.0  # when to come back, where nothing better is known
 _STATUS: Mapping[type[CamelidError], tuple[int, str]] = {
     errors.NotFound: (404, "model_not_found"),
     errors.InvalidRequest: (400, "invalid_value"),
+    errors.BadGrammar: (400, "invalid_grammar"),
     errors.ContextOverflow: (400, "context_length_exceeded"),
     errors.TemplateError: (400, "template_error"),
     errors.Unauthorized: (401, "invalid_api_key"),

@@ -61,7 +61,7 @@ class Named:
 class Guard:
     """Refuses what may not come in. `host` is the address that the server listens on."""
 
-    def __init__(self, app: ASGIApp, keys: Keys, host: str, envelope_of: Callable[[str], Envelope]) -> None:
+    def __init__(self, app: ASGIApp, keys: Keys, host: str, envelope_of: Callable[[Scope], Envelope]) -> None:
         self._app, self._keys, self._envelope_of = app, keys, envelope_of
         self._host = host
         self._is_local = is_loopback(host)
@@ -72,7 +72,7 @@ class Guard:
         if problem is None:
             await self._app(scope, receive, send)
         else:
-            await respond(problem, self._envelope_of(scope["path"]))(scope, receive, send)
+            await respond(problem, self._envelope_of(scope))(scope, receive, send)
 
     def _problem(self, scope: Scope) -> Problem | None:
         headers = _headers(scope)
@@ -86,8 +86,10 @@ class Guard:
         origin = headers.get(b"origin")
         if origin is not None and not same_origin(origin, scope["scheme"], host):
             return http_problem(403, "requests from pages of another origin are not served", close=True)
+        key = headers.get(b"authorization") or _as_bearer(headers.get(b"x-api-key"))
+        scope.setdefault("state", {})["owner"] = self._keys.owner(key)
         try:
-            self._keys.check(headers.get(b"authorization") or _as_bearer(headers.get(b"x-api-key")))
+            self._keys.check(key)
         except Unauthorized as error:
             return replace(problem_of(error), close=scope["method"] == "POST")  # its body is not read
         # Pages of other origins are out by their Origin header; Ollama's examples post with curl's own content type.

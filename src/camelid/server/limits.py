@@ -36,6 +36,10 @@ class Limits:
     tools: int = 128
     prompts: int = 64  # of one plain completion; each takes a sequence
 
+    # what is kept for clients that come back (openai/responses/store.py)
+    stored_responses: int = 1024
+    stored_bytes: int = 64 * 1024 * 1024
+
     # the answer (stream.py)
     first_beat_s: float = 2.0  # headers and a comment go out this soon, even if there is no token yet
     beat_s: float = 10.0  # a comment when nothing else was sent for this long: gateways give up on silence

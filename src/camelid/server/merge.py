@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
-from camelid.types import Event, Started
+from camelid.types import Event
 
 
 async def merge(streams: Sequence[AsyncGenerator[Event, None]], num_choices: int) -> AsyncGenerator[Event, None]:
@@ -41,4 +41,4 @@ async def merge(streams: Sequence[AsyncGenerator[Event, None]], num_choices: int
 
 
 def _shifted(event: Event, by: int) -> Event:
-    return event if isinstance(event, Started) or not by else replace(event, choice=event.choice + by)
+    return replace(event, choice=event.choice + by) if by else event

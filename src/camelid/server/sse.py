@@ -10,18 +10,20 @@ MEDIA_TYPE = "text/event-stream"
 BEAT = b": still working\n\n"  # a comment: clients drop it, gateways see traffic
 DONE = b"data: [DONE]\n\n"
 
-# Line ends to Unicode, but not to server-sent events: clients that split lines with str.splitlines would break an event
-# at them.
-_LINE_ENDS = re.compile("[\u0085\u2028\u2029]")
+# Line ends to Unicode (U+0085, U+2028, U+2029 as UTF-8), but not to server-sent events: clients that split lines with
+# str.splitlines would break an event at them.
+_LINE_ENDS = re.compile(b"\xc2\x85|\xe2\x80[\xa8\xa9]")
 
 
 def json_text(text: str) -> bytes:
     """Return `text` as a JSON string that no line splitter breaks."""
-    if not text.isascii():
-        found = _LINE_ENDS.search(text)
-        if found:
-            return _LINE_ENDS.sub(lambda end: f"\\u{ord(end[0]):04x}", msgspec.json.encode(text).decode()).encode()
-    return msgspec.json.encode(text)
+    encoded = msgspec.json.encode(text)
+    return encoded if text.isascii() else line_safe(encoded)
+
+
+def line_safe(payload: bytes) -> bytes:
+    """Return JSON with every character written out that a line splitter could break it at."""
+    return _LINE_ENDS.sub(lambda end: f"\\u{ord(end[0].decode()):04x}".encode(), payload)
 
 
 def frame(payload: bytes) -> bytes:

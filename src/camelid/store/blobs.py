@@ -7,15 +7,15 @@ still arriving lies beside it as `sha256-<hex>-partial`.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from camelid.errors import DamagedBlob, InvalidRequest, StoreFull
-from camelid.formats.atomic import sync_folder
+from camelid.errors import DamagedBlob, InvalidRequest, StoreError, StoreFull
+
+from .files import DISK, FREE_SPACE, Disk
 
 _DIGEST = re.compile(r"sha256[:-]([0-9a-f]{64})", re.ASCII)
 _READ_BYTES = 8 << 20
@@ -54,8 +54,9 @@ def digest_of(content: bytes) -> Digest:
 class Blobs:
     """The blobs of one store. Every path is made from a `Digest`, never from a text."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, disk: Disk = DISK) -> None:
         self.folder = folder
+        self.disk = disk
 
     def path(self, digest: Digest) -> Path:
         """Return where the blob lies or would lie."""
@@ -74,9 +75,9 @@ class Blobs:
         digest = digest_of(content)
         if not self.has(digest):
             self.check_space(len(content))
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self.partial(digest).write_bytes(content)
-            self.commit(digest)
+            self.disk.make_folders(self.folder)
+            self.disk.write_new(self.partial(digest), content)
+            self.name(digest)
         return digest
 
     def add_file(self, source: Path, progress: Callable[[int], object] = lambda _: None) -> Digest:
@@ -84,28 +85,46 @@ class Blobs:
         digest = hash_file(source, progress)
         if self.has(digest):
             return digest
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.disk.make_folders(self.folder)
         partial = self.partial(digest)
-        partial.unlink(missing_ok=True)
-        try:
-            os.link(source.resolve(), partial)
-        except OSError:
+        self.disk.unlink(partial)
+        if not self.disk.link(source.resolve(), partial):
             self.check_space(source.stat().st_size)
-            shutil.copyfile(source, partial)
+            self._copy(source, partial)
         self.commit(digest)
         return digest
 
     def commit(self, digest: Digest, progress: Callable[[int], object] = lambda _: None) -> None:
         """Give the partial file its name. Raises DamagedBlob, and deletes the file, when its content is another one."""
-        partial = self.partial(digest)
-        found = hash_file(partial, progress)
+        found = hash_file(self.partial(digest), progress)
         if found != digest:
-            partial.unlink(missing_ok=True)
+            self.disk.unlink(self.partial(digest))
             raise DamagedBlob(f"{digest} arrived as {found}", hint="fetch the model again")
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(self.path(digest))
-        sync_folder(self.folder)
+        file = self.disk.create(self.partial(digest))
+        try:
+            self.disk.sync(file)
+        finally:
+            self.disk.close(file)
+        self.name(digest)
+
+    def name(self, digest: Digest, partial: Path | None = None) -> None:
+        """Give a file that was checked, and is on the disk, its name, for good."""
+        self.disk.rename(partial or self.partial(digest), self.path(digest))
+        self.disk.sync_folder(self.folder)
+
+    def _copy(self, source: Path, target: Path) -> None:
+        file, at = self.disk.create(target), 0
+        try:
+            self.disk.resize(file, 0)
+            with source.open("rb") as content:
+                while piece := content.read(_READ_BYTES):
+                    self.disk.write(file, piece, at)
+                    at += len(piece)
+        except StoreError:
+            self.disk.unlink(target)
+            raise
+        finally:
+            self.disk.close(file)
 
     def check_space(self, need_bytes: int) -> None:
         """Raise StoreFull unless so many bytes fit on the disk."""
@@ -115,7 +134,7 @@ class Blobs:
             free = max(free_bytes, 0) / 1e9
             raise StoreFull(
                 f"{need_bytes / 1e9:.2f} GB are needed in {self.folder}, and {free:.2f} GB are free",
-                hint="free space (camelid prune shows what is not used), or set CAMELID_MODELS to another disk",
+                hint=FREE_SPACE,
             )
 
     def __iter__(self) -> Iterator[Digest]:

@@ -75,9 +75,15 @@ class Http:
 
     @contextmanager
     def open(
-        self, method: str, url: str, headers: Mapping[str, str], *, body: bytes | IO[bytes] | None = None
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        *,
+        body: bytes | IO[bytes] | None = None,
+        follow: bool = True,
     ) -> Iterator[tuple[BaseHTTPResponse, str]]:
-        """Ask, follow redirects, and yield the answer with the URL that gave it. Raises RegistryError."""
+        """Ask, follow redirects unless told not to, and yield the answer with its URL. Raises RegistryError."""
         import urllib3
 
         sent = dict(headers)
@@ -89,7 +95,7 @@ class Http:
                 )
             except urllib3.exceptions.HTTPError as error:
                 raise RegistryError(f"{_site(url)} cannot be reached: {_brief(error)}") from error
-            if response.status not in REDIRECTS or "location" not in response.headers:
+            if not follow or response.status not in REDIRECTS or "location" not in response.headers:
                 break
             response.release_conn()
             url, sent = self._next(url, response.headers["location"], sent)
@@ -103,13 +109,8 @@ class Http:
             response.close()
 
     def _next(self, url: str, location: str, headers: dict[str, str]) -> tuple[str, dict[str, str]]:
-        target = urljoin(url, location)
-        old, new = urlsplit(url), urlsplit(target)
-        if old.scheme == "https" and new.scheme != "https":
-            raise RegistryError(f"{_site(url)} sends on to {_site(target)}, which is not safe")
-        if is_loopback(new.hostname or "") and not is_loopback(old.hostname or ""):
-            raise RegistryError(f"{_site(url)} sends on to this machine, which is refused")
-        if (old.scheme, old.netloc) != (new.scheme, new.netloc):
+        target = sent_on(url, location)
+        if site_of(url) != site_of(target):
             headers = {name: value for name, value in headers.items() if name.lower() != "authorization"}
         return target, headers
 
@@ -120,6 +121,23 @@ class Http:
             timeout = urllib3.Timeout(connect=CONNECT_S, read=READ_S)
             self._pool = urllib3.PoolManager(maxsize=16, timeout=timeout, headers={})
         return self._pool
+
+
+def sent_on(url: str, location: str) -> str:
+    """Return where `url` sends us. Raises RegistryError for a place that is less safe, or this machine."""
+    target = urljoin(url, location)
+    old, new = urlsplit(url), urlsplit(target)
+    if old.scheme == "https" and new.scheme != "https":
+        raise RegistryError(f"{_site(url)} sends on to {_site(target)}, which is not safe")
+    if is_loopback(new.hostname or "") and not is_loopback(old.hostname or ""):
+        raise RegistryError(f"{_site(url)} sends on to this machine, which is refused")
+    return target
+
+
+def site_of(url: str) -> tuple[str, str]:
+    """Return scheme, host and port: what credentials are for."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.netloc
 
 
 def _site(url: str) -> str:

@@ -10,18 +10,21 @@ from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 
-from camelid.errors import InvalidRequest, NotFound
+from camelid.errors import InvalidRequest, MissingModel, NotFound
 
+from .discovery import find_found
 from .names import parse_name
 from .places import find_entry
 
 BUNDLED = "cria"
-GIVE = f"give `{BUNDLED}` (the bundled model), a model of the store, a GGUF file, or a folder with safetensors"
+GIVE = (
+    f"give `{BUNDLED}` (the bundled model), a model of the store, a GGUF file, or a folder of safetensors or of Meta's"
+)
 
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """Where a model lies. `weights` is a GGUF file or a folder with safetensors; `name` is what callers call it."""
+    """Where a model lies. `weights` is a GGUF file or a folder of weights; `name` is what callers call it."""
 
     name: str
     weights: Path
@@ -29,6 +32,10 @@ class ModelFiles:
     system: str = ""  # what its makers tell it before a conversation
     messages: tuple[tuple[str, str], ...] = ()  # a beginning of every conversation, role and text
     parameters: Mapping[str, object] = field(default_factory=dict)  # its makers' own, by Ollama's names
+    template: str | None = None  # a Go template, in place of the one in the weights
+    licenses: tuple[str, ...] = ()
+    requires: str | None = None  # a version of Ollama
+    adapters: tuple[Path, ...] = ()  # LoRA, to be merged into the weights in this order
 
 
 def find(name: str, models: str | None = None) -> ModelFiles:
@@ -64,16 +71,18 @@ def own_name(name: str) -> str:
         return name
 
 
-def stamp(weights: Path) -> str:
+def stamp(weights: Path, *adapters: Path) -> str:
     """Return what tells the files of a model from others that are put in their place: sizes, times and inodes.
 
     Raises NotFound when they are gone.
     """
     try:
         files = sorted(weights.iterdir()) if weights.is_dir() else [weights]
-        stats = [file.stat() for file in files]
+        stats = [file.stat() for file in (*files, *adapters)]
     except OSError as error:
-        raise NotFound(f"{weights}: {error.strerror}", hint="put the model back, or load another one") from error
+        raise NotFound(
+            f"{error.filename or weights}: {error.strerror}", hint="put the model back, or load another one"
+        ) from error
     return " ".join(f"{stat.st_ino}:{stat.st_size}:{stat.st_mtime_ns}" for stat in stats)
 
 
@@ -82,7 +91,13 @@ def _stored(name: str, models: str | None) -> ModelFiles:
         wanted = parse_name(name)
     except InvalidRequest as error:
         raise NotFound(f"there is no model or file called {name!r}", hint=GIVE) from error
-    entry = find_entry(wanted, models)
+    try:
+        entry = find_entry(wanted, models)
+    except MissingModel:
+        found = find_found(wanted)  # another program's: run where it lies
+        if found is None:
+            raise
+        return ModelFiles(found.name, found.weights)
     store = entry.store
     weights = store.weights(entry)
     return ModelFiles(
@@ -91,6 +106,10 @@ def _stored(name: str, models: str | None) -> ModelFiles:
         system=store.text(entry, "system"),
         messages=store.messages(entry),
         parameters=store.parameters(entry),
+        template=store.template(entry),
+        licenses=store.texts(entry, "license"),
+        requires=store.requires(entry),
+        adapters=store.adapters(entry),
     )
 
 
@@ -103,7 +122,7 @@ def _bundled() -> ModelFiles:
 
 def _weights_in(folder: Path) -> Path:
     """Return what to open in a folder: the folder for safetensors, the file where it holds one GGUF file."""
-    if any(folder.glob("*.safetensors")):
+    if any(folder.glob("*.safetensors")) or any(folder.glob("consolidated.*.pth")):
         return folder
     files = sorted(folder.glob("*.gguf"))
     if len(files) == 1:

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from camelid.errors import DamagedManifest, InvalidRequest
-from camelid.formats.atomic import replace_file
 
 from .blobs import Digest, digest_of, parse_digest
+from .files import DISK, Disk
 from .names import Name, parse_name
 
 MAX_MANIFEST_BYTES = 4 << 20
@@ -93,8 +93,9 @@ def write_manifest(media_type: str, config: Layer, layers: tuple[Layer, ...]) ->
 class Manifests:
     """The manifests of one store: `manifests/<host>/<namespace>/<model>/<tag>`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, disk: Disk = DISK) -> None:
         self.folder = folder
+        self.disk = disk
 
     def path(self, name: Name) -> Path:
         """Return where the manifest lies or would lie."""
@@ -114,18 +115,18 @@ class Manifests:
     def write(self, name: Name, manifest: Manifest) -> None:
         """Make the model be there. Its blobs are there already."""
         path = self.path(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replace_file(path) as file:
-            file.write(manifest.content)
+        self.disk.put(path, manifest.content)
+        for folder in list(path.parents)[1:5]:  # a process that was killed may have made them and not synced them
+            self.disk.sync_folder(folder)
 
     def remove(self, name: Name) -> None:
-        """Forget a model, and the folders that are empty then."""
+        """Forget a model for good, and the folders that are empty then."""
         path = self.path(name)
-        path.unlink()
+        self.disk.unlink(path)
+        self.disk.sync_folder(path.parent)  # before its blobs go: what is listed must be whole
         for folder in list(path.parents)[:3]:
-            if any(folder.iterdir()):
+            if not self.disk.remove_folder(folder):
                 break
-            folder.rmdir()
 
     def __iter__(self) -> Iterator[Name]:
         """Yield the names of all manifests; files that no name leads to are passed over."""

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 from camelid.errors import BadModelfile
 
+from .local import ModelFiles
+
 Value = int | float | bool | str
 
 INTEGERS = frozenset(
@@ -88,10 +90,17 @@ def parse_modelfile(text: str) -> Modelfile:
 
 
 def quoted(text: str) -> str:
-    """Return a value as a Modelfile writes it: in quotes where it would not be read back without."""
-    if '"' in text and ("\n" in text or text != text.strip() or text.startswith('"')):
-        return f'"""{text}"""'
-    return f'"{text}"' if "\n" in text or text != text.strip() or not text else text
+    """Return a value as a Modelfile writes it: in quotes where it would not be read back without.
+
+    Raises BadModelfile for the few texts that no quotes can hold: the grammar has no escapes.
+    """
+    if text and "\n" not in text and text == text.strip() and not text.startswith('"'):
+        return text
+    for quote in ('"', '"""') if '"' not in text else ('"""', '"'):
+        written = f"{quote}{text}{quote}"
+        if _value(written, 0, 1) == (text, len(written)):
+            return written
+    raise BadModelfile(f"no Modelfile can hold the text {text[:40]!r}…: quotes end a line in it")
 
 
 def _instructions(text: str) -> Iterable[tuple[int, str, str]]:
@@ -173,13 +182,33 @@ def _message(text: str) -> tuple[str, str]:
     return role, content
 
 
+def modelfile_of(files: ModelFiles) -> Modelfile:
+    """Return the Modelfile from which `create` makes a model again that is like one on this machine."""
+    parameters: list[tuple[str, Value]] = []
+    for name, value in files.parameters.items():
+        values = value if isinstance(value, list) else [value]
+        parameters += [(name, one) for one in values if isinstance(one, int | float | str)]
+    return Modelfile(
+        str(files.weights),
+        tuple(parameters),
+        files.template,
+        files.system or None,
+        adapters=tuple(map(str, files.adapters)),
+        licenses=files.licenses,
+        messages=files.messages,
+        requires=files.requires,
+    )
+
+
 def _single(given: Modelfile) -> list[tuple[str, str]]:
     named = (("template", given.template), ("system", given.system), ("requires", given.requires))
     return [(name, text) for name, text in named if text is not None]
 
 
 def _written(value: Value) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    if isinstance(value, bool):
+        return str(value).lower()
+    return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
 
 
 def _last(values: list[str]) -> str | None:

@@ -1,4 +1,5 @@
-"""What a model is called: `[scheme://][host[:port]/][namespace/]model[:tag]`, as one value with one parser.
+"""What a model is called: `[scheme://][host[:port]/][namespace/]model[:tag]`, or `meta:model`, as one value with one
+parser.
 
 Nothing is ever joined into a path or a URL but the parts of a `Name`, and a part holds only what PART admits: no slash,
 no dots alone, nothing that a file system or a URL reads in its own way.
@@ -16,6 +17,7 @@ from camelid.errors import InvalidRequest
 OLLAMA = "registry.ollama.ai"
 DOCKER = "docker.io"
 HUGGING_FACE = "hf.co"
+META = "meta"  # no host: Meta hands out signed URLs
 DEFAULT_NAMESPACE = {OLLAMA: "library", DOCKER: "ai"}
 DEFAULT_TAG = "latest"
 _ALIASES = {"index.docker.io": DOCKER, "registry-1.docker.io": DOCKER, "huggingface.co": HUGGING_FACE}
@@ -24,7 +26,10 @@ MAX_HOST, MAX_PART = 350, 80
 PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,79}", re.ASCII)
 _NAMESPACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,79}", re.ASCII)
 _HOST = re.compile(r"(?:[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?|\[[0-9A-Fa-f:]+\])(?::[0-9]{1,5})?", re.ASCII)
-_HINT = "names look like llama3.1:8b, someone/model:tag, ai/llama3.1, hf.co/org/repo:Q4_K_M or localhost:5000/ns/m"
+_HINT = (
+    "names look like llama3.1:8b, someone/model:tag, ai/llama3.1, hf.co/org/repo:Q4_K_M, meta:8b-instruct or "
+    "localhost:5000/ns/m"
+)
 
 
 @dataclass(frozen=True, order=True)
@@ -42,6 +47,8 @@ class Name:
         rest = f"{self.model}:{self.tag}"
         if self.host == OLLAMA:
             return rest if self.namespace == "library" else f"{self.namespace}/{rest}"
+        if self.host == META:
+            return f"{META}:{self.model}"
         if self.host == DOCKER and self.namespace == "ai":
             return f"ai/{rest}"
         return f"{self.host}/{self.namespace}/{rest}"
@@ -62,6 +69,8 @@ def parse_name(text: str, default_host: str = OLLAMA) -> Name:
 
     Raises InvalidRequest for what is no name.
     """
+    if text.lower().startswith(f"{META}:") and "/" not in text:
+        return _meta(text)
     scheme, rest = _scheme(text)
     host, namespace, last = _split(rest, text, default_host)
     model, colon, tag = last.partition(":")
@@ -74,6 +83,16 @@ def parse_name(text: str, default_host: str = OLLAMA) -> Name:
         if not pattern.fullmatch(part):
             raise _bad(text, what, part)
     return Name(host, namespace, model, tag, is_plain=scheme == "http")
+
+
+def _meta(text: str) -> Name:
+    """Return the name of a model as Meta calls it: `meta:Meta-Llama-3-8B-Instruct`; `8b-instruct` is short for that."""
+    model = text[len(META) + 1 :]
+    if re.fullmatch(r"(8|70)b(-instruct)?", model.lower()):
+        model = "Meta-Llama-3-" + model.upper().replace("-INSTRUCT", "-Instruct")
+    if not PART.fullmatch(model):
+        raise _bad(text, "model", model)
+    return Name(META, "llama", model)
 
 
 def _scheme(text: str) -> tuple[str, str]:

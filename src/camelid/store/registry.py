@@ -18,12 +18,15 @@ from camelid.errors import NotFound, RegistryError
 
 from .blobs import Digest
 from .download import Piece
-from .http import Answer, Http, is_loopback
+from .http import Answer, Http, is_loopback, site_of
 from .manifests import DOCKER_MANIFEST, MAX_MANIFEST_BYTES, OCI_MANIFEST, Layer, Manifest, parse_manifest
-from .names import DOCKER, Name
+from .names import DOCKER, OLLAMA, PART, Name
+from .signing import HINT, find_signer, signed_url
+from .uploads import upload_in_parts
 
 MAX_TOKEN_BYTES = 64 << 10
 MAX_ERROR_BYTES = 64 << 10
+MAX_TAGS = 200
 REAL_HOSTS = {DOCKER: "registry-1.docker.io"}
 REALMS = {
     "registry-1.docker.io": "auth.docker.io"
@@ -39,6 +42,7 @@ class Registry:
         self._host = REAL_HOSTS.get(name.host, name.host)
         is_plain = name.is_plain or is_loopback(urlsplit(f"//{self._host}").hostname or "")
         self._base = f"{'http' if is_plain else 'https'}://{self._host}/v2/{name.repository}"
+        self._is_signed = name.host == OLLAMA or is_loopback(urlsplit(f"//{name.host}").hostname or "")
         self._http = Http(may_be_plain=is_plain)
         self._authorization: dict[str, str] = {}
 
@@ -50,6 +54,18 @@ class Registry:
             raise NotFound(f"{self._host} has no model {self.name}", hint="check the name and the tag")
         self._check(answer, "fetching the manifest")
         return parse_manifest(answer.body, str(self.name))
+
+    def tags(self) -> list[str]:
+        """Return the repository's tags, the first MAX_TAGS. Raises NotFound, RegistryError."""
+        answer = self._read("GET", f"{self._base}/tags/list?n={MAX_TAGS}", {}, most_bytes=MAX_MANIFEST_BYTES)
+        if answer.status == 404:
+            raise NotFound(f"{self._host} has no model {self.name.repository}", hint="check the name")
+        self._check(answer, "listing the tags")
+        try:
+            given = json.loads(answer.body).get("tags") or []
+        except (ValueError, AttributeError, RecursionError) as error:
+            raise RegistryError(f"{self._host} lists no tags: {error}") from error
+        return [tag for tag in given if isinstance(tag, str) and PART.fullmatch(tag)][:MAX_TAGS]
 
     @contextmanager
     def piece(self, layer: Layer, start: int, end: int) -> Iterator[Piece]:
@@ -78,9 +94,12 @@ class Registry:
         return self._read("HEAD", f"{self._base}/blobs/{digest}", {}, most_bytes=0).status == 200
 
     def upload(self, layer: Layer, path: Path) -> None:
-        """Send a blob, in one request. Raises RegistryError."""
+        """Send a blob, in one request, or in parts to Ollama's registry. Raises RegistryError."""
         begun = self._read("POST", f"{self._base}/blobs/uploads/", {"Content-Length": "0"}, most_bytes=MAX_ERROR_BYTES)
         self._check(begun, "beginning an upload")
+        if self.name.host == OLLAMA or "Docker-Upload-Location" in begun.headers:
+            upload_in_parts(self._http, self._authorization_for, begun, layer, path)
+            return
         place = urljoin(begun.url, begun.headers.get("Location", ""))
         url = f"{place}{'&' if '?' in place else '?'}{urlencode({'digest': str(layer.digest)})}"
         headers = {
@@ -110,9 +129,17 @@ class Registry:
             answer = self._http.read(method, url, {**headers, **self._authorization}, most_bytes=most_bytes, body=body)
         return answer
 
+    def _authorization_for(self, url: str, refused: Mapping[str, str] | None) -> Mapping[str, str]:
+        """Return who we are, to the registry alone; told what it answered when it did not believe us."""
+        if site_of(url) != site_of(self._base):
+            return {}
+        if refused is not None:
+            self._authorize(refused)
+        return self._authorization
+
     def _authorize(self, headers: Mapping[str, str]) -> None:
         """Get what the registry's challenge asks for. Raises RegistryError."""
-        scheme, _, rest = headers.get("WWW-Authenticate", "").partition(" ")
+        scheme, _, rest = _value(headers, "WWW-Authenticate").partition(" ")
         basic = _docker_login(self.name.host)
         if scheme.lower() == "basic" and basic:
             self._authorization = {"Authorization": f"Basic {basic}"}
@@ -122,9 +149,16 @@ class Registry:
         challenge = dict(_CHALLENGE.findall(rest))
         realm = challenge.pop("realm", "")
         self._check_realm(realm)
-        asked = {"Authorization": f"Basic {basic}"} if basic else {}
         wanted = {name: challenge[name] for name in ("service", "scope") if name in challenge}
-        answer = self._http.read("GET", f"{realm}?{urlencode(wanted)}", asked, most_bytes=MAX_TOKEN_BYTES)
+        url, asked = f"{realm}?{urlencode(wanted)}", {"Authorization": f"Basic {basic}"} if basic else {}
+        signer = find_signer() if self._is_signed else None
+        if signer is not None and not basic:
+            url = signed_url(realm, wanted)
+            asked = {"Authorization": signer.sign("GET", url)}
+        answer = self._http.read("GET", url, asked, most_bytes=MAX_TOKEN_BYTES)
+        if answer.status in (401, 403) and self._is_signed:
+            said = f"{self._host} does not let us in" + ("" if signer is None else " with this machine's key")
+            raise RegistryError(said, status=403, hint=HINT)
         self._check(answer, "asking for a token")
         self._authorization = {"Authorization": f"Bearer {_token(answer)}"}
 
@@ -138,6 +172,10 @@ class Registry:
         if answer.status >= 300:
             said = answer.body[:300].decode("utf-8", errors="replace").strip()
             raise RegistryError(f"{self._host} answers {answer.status} {doing}: {said}", status=answer.status)
+
+
+def _value(headers: Mapping[str, str], name: str) -> str:
+    return next((value for key, value in headers.items() if key.lower() == name.lower()), "")
 
 
 def _token(answer: Answer) -> str:

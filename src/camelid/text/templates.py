@@ -1,8 +1,8 @@
 """Chat templates: messages and tools become a prompt.
 
-Formats that are known by heart are rendered by our own code (`llama3`); every other template is Jinja, rendered in a
-process with limits (`jinja_template`). Nothing here knows models, files or HTTP; of the tokenizer only its control
-tokens matter.
+Formats that are known by heart are rendered by our own code (`llama3`), Go templates by our own interpreter
+(`go_template`); every other template is Jinja, rendered in a process with limits (`jinja_template`). Nothing here knows
+models, files or HTTP; of the tokenizer only its control tokens matter.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from camelid.errors import TemplateError
 from camelid.types import Message, ToolSpec
 
+from .go_template import GoTemplate
 from .jinja_template import JinjaTemplate
 from .llama3 import LLAMA_3, LLAMA_3_1, LLAMA_3_2, META_3_1, Llama3Template, Style
 from .prompt import Prompt
@@ -65,6 +66,16 @@ def load_template(source: str | None, tokenizer: Tokenizer, *, limits: WorkerLim
         raise TemplateError(f"the chat template has {len(source)} characters, and at most {MAX_TEMPLATE} are read")
     style = known_templates().get(fingerprint(source))
     return JinjaTemplate(source, tokenizer, limits) if style is None else _built_in(style, tokenizer)
+
+
+def load_go_template(source: str, tokenizer: Tokenizer) -> ChatTemplate:
+    """Return the chat template that a Go template is, as models of Ollama have them. Raises TemplateError."""
+    return GoTemplate(source, tokenizer)
+
+
+def call_tag(template: ChatTemplate) -> str | None:
+    """Return what tool calls begin with in the answers to a template's prompts; None where they are plain JSON."""
+    return template.call_tag if isinstance(template, GoTemplate) else None
 
 
 def fingerprint(source: str) -> str:

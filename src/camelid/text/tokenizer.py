@@ -27,9 +27,13 @@ _SPACE = r"[^\S\x1c-\x1f]*"  # Unicode's White_Space, which the library means to
 
 # Spellings of the tokens that end a turn, in the families that Camelid reads. A vocabulary that has one as a control
 # token means it so, and generation_config.json or GGUF metadata often name only one of several.
-TURN_ENDS = frozenset(
-    ("<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|eot|>", "<|eom|>", "<|im_end|>", "<|endoftext|>", "<|end|>")
-) | frozenset(("<|end_of_turn|>", "<|return|>", "<|call|>", "<end_of_turn>", "<EOT>", "</s>", "<｜end▁of▁sentence｜>"))
+TURN_ENDS = (
+    frozenset(
+        ("<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|eot|>", "<|eom|>", "<|im_end|>", "<|endoftext|>", "<|end|>")
+    )
+    | frozenset(("<|end_of_turn|>", "<|return|>", "<|call|>", "<end_of_turn>", "<EOT>", "▁<EOT>", "</s>"))
+    | frozenset(("<｜end▁of▁sentence｜>",))
+)
 
 
 _SHAPE = re.compile(r"<[|｜][^\s|｜]+[|｜]>")
@@ -119,15 +123,18 @@ class Tokenizer:
         """Characters of which every control token has at least one; templates mark them in text from outside."""
         return protected_characters(self.control)
 
-    def encode(self, text: str, *, parse_special: bool = False, with_bos: bool = False) -> list[int]:
+    def encode(
+        self, text: str, *, parse_special: bool = False, with_bos: bool = False, after_control: bool = False
+    ) -> list[int]:
         """Return the ids of a text.
 
         parse_special: take spellings of control tokens for the tokens, as for a prompt written by the operator.
         with_bos: put the id that begins a text in front, where the vocabulary asks for it and the text has none.
+        after_control: the text follows a control token; only for text without any of its own.
         """
         bos = [self.bos_id] if with_bos and self.ends.adds_bos and self.bos_id is not None else []
         if not parse_special:
-            return bos + self._encode_plain(text, self.core_after_control if bos else self.core)
+            return bos + self._encode_plain(text, self.core_after_control if bos or after_control else self.core)
         ids = self._encode_control(text, lambda piece: piece)
         return ids if ids[:1] == bos else bos + ids
 

@@ -14,6 +14,18 @@ def available_isas() -> list[str]:
 def built_isas() -> list[str]:
     """Return the instruction sets that this build has kernels for."""
 
+def arithmetic_probes() -> list[list[str]]:
+    """Return the arithmetic probes of this build: (instruction set, "int8" or "fp32", the instructions timed)."""
+
+def probe_arithmetic(isa: str, kind: str, threads: int, seconds: float) -> float:
+    """Return the multiply-adds a second that registers alone allow on `threads` threads."""
+
+def probe_reading(isa: str, threads: int, num_bytes: int, ahead: int, seconds: float) -> float:
+    """Return the bytes a second that `threads` threads read, prefetching `ahead` bytes ahead (0: not at all).
+
+    Raises MemoryError.
+    """
+
 class Weight:
     """A weight matrix in place: rows is (rows, bytes per row); it is kept, not copied."""
 

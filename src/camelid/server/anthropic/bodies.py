@@ -85,6 +85,20 @@ class Thinking(Struct, forbid_unknown_fields=True):
     display: str | None = None
 
 
+class JsonFormat(Struct, forbid_unknown_fields=True):
+    """What the text of an answer must be: JSON that a schema describes."""
+
+    type: str
+    schema: dict[str, Any] | None = None
+
+
+class OutputConfig(Struct, forbid_unknown_fields=True):
+    """How the answer is to be. There are no degrees of effort."""
+
+    format: JsonFormat | None = None
+    effort: Any = None
+
+
 class CountBody(Struct, forbid_unknown_fields=True):
     """POST /v1/messages/count_tokens."""
 
@@ -94,6 +108,7 @@ class CountBody(Struct, forbid_unknown_fields=True):
     tools: list[Tool] | None = None
     tool_choice: ToolChoice | None = None
     thinking: Thinking | None = None
+    output_config: OutputConfig | None = None
     cache_control: dict[str, Any] | None = None
 
 

@@ -7,6 +7,8 @@ Nothing here waits, sends or knows HTTP.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -36,9 +38,19 @@ def error_body(problem: Problem) -> bytes:
     return encode({"type": "error", "error": {"type": kind, "message": problem.message}})
 
 
-def model_card(name: str, created: str) -> dict[str, Any]:
-    """Return one entry of the list of models."""
-    return {"type": "model", "id": name, "display_name": name, "created_at": created}
+def model_card(name: str, loaded_at: float, context_length: int) -> dict[str, Any]:
+    """Return one entry of the list of models. `loaded_at`: Unix time, seconds."""
+    created = datetime.fromtimestamp(int(loaded_at), UTC).isoformat().replace("+00:00", "Z")
+    limits = {"max_input_tokens": context_length, "max_tokens": context_length, "capabilities": None}
+    life = {"lifecycle": "active", "line": None, "deprecated_at": None, "retires_at": None}
+    return {"type": "model", "id": name, "display_name": name, "created_at": created, **life, **limits}
+
+
+def model_list(cards: Sequence[dict[str, Any]], *, has_more: bool) -> bytes:
+    """Return a page of the list of models."""
+    ids = [card["id"] for card in cards]
+    ends = {"first_id": ids[0] if ids else None, "last_id": ids[-1] if ids else None}
+    return encode({"data": list(cards), "has_more": has_more, **ends})
 
 
 class Reply:

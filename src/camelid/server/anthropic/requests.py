@@ -10,7 +10,18 @@ from dataclasses import replace
 from typing import Any
 
 from camelid.errors import InvalidRequest
-from camelid.types import ChatRequest, Generation, Message, Role, Sampling, Stopping, ToolCall, ToolSpec
+from camelid.types import (
+    ChatRequest,
+    Generation,
+    Grammar,
+    Message,
+    Role,
+    Sampling,
+    Stopping,
+    ToolCall,
+    ToolChoice,
+    ToolSpec,
+)
 
 from ..decode import check_depth
 from ..limits import Limits
@@ -25,8 +36,9 @@ def to_chat_request(body: MessagesBody, model: str, seed: int, sampling: Samplin
     if body.temperature is not None and not 0 <= body.temperature <= 1:
         raise InvalidRequest(f"temperature must be 0–1, got {body.temperature}", field="temperature")
     generation = Generation(
-        replace(sampling, **chosen, seed=seed),
+        replace(sampling, **chosen, seed=sampling.seed or seed),
         Stopping(max_tokens=body.max_tokens, stop=tuple(body.stop_sequences or ())),
+        grammar=_grammar(body.output_config, limits),
     )
     return replace(to_prompt(body, model, limits), generation=generation)
 
@@ -41,7 +53,8 @@ def to_prompt(body: CountBody, model: str, limits: Limits) -> ChatRequest:
     messages = [Message("system", text)] if (text := _text(body.system or "")) else []
     for index, message in enumerate(body.messages):
         messages += _messages(message, f"messages.{index}", called)
-    return ChatRequest(model, tuple(messages), _tools(body, limits))
+    tools = _tools(body, limits)
+    return ChatRequest(model, tuple(messages), tools, tool_choice=_tool_choice(body.tool_choice, tools))
 
 
 def _messages(message: bodies.Message, place: str, called: dict[str, str]) -> list[Message]:
@@ -88,16 +101,42 @@ def _tools(body: CountBody, limits: Limits) -> tuple[ToolSpec, ...]:
     for index, tool in enumerate(tools):
         if tool.type not in (None, "custom"):
             raise InvalidRequest(f"tools.{index}.type {tool.type!r} is not supported", field=f"tools.{index}.type")
-        if tool.strict:
-            raise InvalidRequest(f"tools.{index}.strict cannot be honoured yet", field=f"tools.{index}.strict")
         check_depth(tool.input_schema, limits.json_depth, f"tools.{index}.input_schema")
-    if choice is not None and choice.type not in ("auto", "none"):
-        raise InvalidRequest(
-            "tool_choice.type must be 'auto' or 'none': a call cannot be forced yet", field="tool_choice"
-        )
     if choice is not None and choice.type == "none":
         return ()
-    return tuple(ToolSpec(tool.name, tool.description, tool.input_schema) for tool in tools)
+    return tuple(ToolSpec(tool.name, tool.description, tool.input_schema, bool(tool.strict)) for tool in tools)
+
+
+def _tool_choice(choice: bodies.ToolChoice | None, tools: tuple[ToolSpec, ...]) -> ToolChoice:
+    """Return what is asked of the model about its tools. Raises InvalidRequest naming the field."""
+    if choice is None or choice.type == "none":
+        return ToolChoice()
+    several = not choice.disable_parallel_tool_use
+    if choice.type == "auto":
+        return ToolChoice(allows_several=several)
+    if choice.type not in ("any", "tool"):
+        raise InvalidRequest("tool_choice.type must be 'auto', 'any', 'tool' or 'none'", field="tool_choice.type")
+    if not tools:
+        raise InvalidRequest(f"tool_choice {choice.type!r} needs tools", field="tool_choice")
+    if choice.type == "any":
+        return ToolChoice(is_required=True, allows_several=several)
+    if choice.name is None or all(tool.name != choice.name for tool in tools):
+        raise InvalidRequest("tool_choice.name must be one of the tools' names", field="tool_choice.name")
+    return ToolChoice(is_required=True, names=(choice.name,), allows_several=several)
+
+
+def _grammar(config: bodies.OutputConfig | None, limits: Limits) -> Grammar | None:
+    """Return what the text of an answer must be: what a schema describes, to the letter."""
+    if config is None:
+        return None
+    if config.effort is not None:
+        raise InvalidRequest("output_config.effort is not supported", field="output_config.effort")
+    if config.format is None:
+        return None
+    if config.format.type != "json_schema" or config.format.schema is None:
+        raise InvalidRequest("output_config.format must be a json_schema with a schema", field="output_config.format")
+    check_depth(config.format.schema, limits.json_depth, "output_config.format.schema")
+    return Grammar.schema(config.format.schema, "output_config.format.schema")
 
 
 def _text(content: str | list[TextBlock]) -> str:

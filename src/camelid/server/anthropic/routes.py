@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from typing import Any
 
 import msgspec
 from fastapi import APIRouter, Request
@@ -14,9 +15,15 @@ from ..stream import EventStream, whole
 from .bodies import CountBody, MessagesBody
 from .replies import Reply, Stream
 from .requests import to_chat_request, to_prompt
+from .shapes import ANTHROPIC, SHAPES, CountReply, MessageReply
 
 _MESSAGES = msgspec.json.Decoder(MessagesBody)
 _COUNT = msgspec.json.Decoder(CountBody)
+
+
+def schemas() -> dict[str, Any]:
+    """Return the JSON schemas of all bodies and replies of this dialect, for the OpenAPI document."""
+    return ANTHROPIC.components((MessagesBody, CountBody, *SHAPES))
 
 
 class AnthropicRoutes:
@@ -28,8 +35,9 @@ class AnthropicRoutes:
     def router(self) -> APIRouter:
         """Return the routes."""
         routes = APIRouter(prefix="/v1", tags=["anthropic"])
-        routes.add_api_route("/messages", self.messages, methods=["POST"], include_in_schema=False)
-        routes.add_api_route("/messages/count_tokens", self.count, methods=["POST"], include_in_schema=False)
+        add = ANTHROPIC.add
+        add(routes, "POST", "/messages", self.messages, body=MessagesBody, reply=MessageReply, has_stream=True)
+        add(routes, "POST", "/messages/count_tokens", self.count, body=CountBody, reply=CountReply)
         return routes
 
     async def messages(self, request: Request) -> Response:

@@ -17,6 +17,7 @@ from camelid.types import (
     ChatRequest,
     CompletionRequest,
     Generation,
+    Grammar,
     Message,
     Sampling,
     Stopping,
@@ -54,25 +55,30 @@ def to_chat_request(body: ChatBody, model: str, seed: int, sampling: Sampling, l
         model,
         tuple(_message(message, f"messages[{index}]") for index, message in enumerate(given)),
         _tools(body, limits),
-        _generation(body, seed, sampling),
+        _generation(body, seed, sampling, limits),
     )
 
 
 def to_generate_request(
-    body: GenerateBody, model: str, seed: int, sampling: Sampling
+    body: GenerateBody, model: str, seed: int, sampling: Sampling, limits: Limits
 ) -> ChatRequest | CompletionRequest:
-    """Return what `body` asks of `model`: with the chat template, or without it (`raw`). Raises InvalidRequest."""
+    """Return what `body` asks of `model`: with the chat template, with one of its own, or without any (`raw`).
+
+    With a suffix it is the text between the two. Raises InvalidRequest.
+    """
     _refuse(body)
-    for name in ("suffix", "template", "context", "images"):
+    for name in ("context", "images"):
         if getattr(body, name):
             raise InvalidRequest(f"{name} is not supported", field=name)
-    generation = _generation(body, seed, sampling)
+    generation = _generation(body, seed, sampling, limits)
     if body.raw:
-        if body.system:
+        if body.system or body.template:
             raise InvalidRequest("raw mode does not support template, system, or context", field="raw")
         return CompletionRequest(model, body.prompt, generation)
+    if body.suffix:
+        return CompletionRequest(model, body.prompt, generation, body.suffix, template=body.template or None)
     system = (Message("system", body.system),) if body.system else ()
-    return ChatRequest(model, (*system, Message("user", body.prompt)), (), generation)
+    return ChatRequest(model, (*system, Message("user", body.prompt)), (), generation, body.template or None)
 
 
 def keep_alive_s(given: float | str | None) -> float | None:
@@ -116,15 +122,13 @@ def _tools(body: ChatBody, limits: Limits) -> tuple[ToolSpec, ...]:
 
 
 def _refuse(body: ChatBody | GenerateBody) -> None:
-    if body.format not in (None, ""):
-        raise InvalidRequest("format is not supported yet", field="format")
     if body.think not in (None, False):
         raise InvalidRequest(f"{body.model!r} does not support thinking", field="think")
     if not 0 <= body.top_logprobs <= MAX_TOP_LOGPROBS:
         raise InvalidRequest(f"top_logprobs must be between 0 and {MAX_TOP_LOGPROBS}", field="top_logprobs")
 
 
-def _generation(body: ChatBody | GenerateBody, seed: int, sampling: Sampling) -> Generation:
+def _generation(body: ChatBody | GenerateBody, seed: int, sampling: Sampling, limits: Limits) -> Generation:
     options = body.options or {}
     given: dict[str, Any] = {ours: _float(options, theirs) for theirs, ours in _SAMPLING.items() if theirs in options}
     whole: dict[str, Any] = {name: _int(options, name) for name in ("top_k",) if name in options}
@@ -132,13 +136,26 @@ def _generation(body: ChatBody | GenerateBody, seed: int, sampling: Sampling) ->
         window = _int(options, "repeat_last_n")
         whole["penalty_window"] = None if window < 0 else window
     asked = _int(options, "seed") if "seed" in options else -1
-    whole["seed"] = seed if asked == -1 else asked % 2**64
+    whole["seed"] = (sampling.seed or seed) if asked == -1 else asked % 2**64
     most = _int(options, "num_predict") if "num_predict" in options else -1
     return Generation(
         replace(sampling, **given, **whole),
         Stopping(max_tokens=most if most > 0 else None, stop=_stops(options)),
         top_logprobs=body.top_logprobs if body.logprobs else None,
+        grammar=_grammar(body.format, limits),
     )
+
+
+def _grammar(given: Any, limits: Limits) -> Grammar | None:
+    """Return what an answer must be: any JSON object, or what a schema describes, to the letter."""
+    if given is None or given == "":
+        return None
+    if given == "json":
+        return Grammar.json_object("format")
+    if not isinstance(given, dict):
+        raise InvalidRequest('invalid format: expected "json" or a valid JSON Schema object', field="format")
+    check_depth(given, limits.json_depth, "format")
+    return Grammar.schema(given, "format")
 
 
 def _stops(options: Mapping[str, Any]) -> tuple[str, ...]:

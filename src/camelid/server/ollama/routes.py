@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import math
 import secrets
 import time
@@ -18,8 +17,8 @@ from starlette.responses import JSONResponse, Response
 
 from camelid import __version__
 from camelid.errors import ContextOverflow, InvalidRequest, NotFound, RegistryError
+from camelid.runtime.overview import messages, overview
 from camelid.runtime.status import ModelStatus
-from camelid.runtime.summary import summarize
 from camelid.store.local import find_by_name, own_name
 from camelid.store.names import parse_name
 from camelid.store.places import all_stores, own_store
@@ -35,6 +34,7 @@ from .embeddings import EmbedBody, OldEmbedBody, inputs_of, to_embedding_request
 from .embeddings import to_reply as to_embed_reply
 from .replies import Clock, Reply, Wrap, as_chat, as_generate, empty, encode
 from .requests import keep_alive_s, to_chat_request, to_generate_request
+from .shapes import OLLAMA, SHAPES, ChatOut, GenerateOut, ModelsOut, ProgressOut, ShowOut, VersionOut
 from .telling import Say, answer, watcher
 
 FOR_EVER = "2318-01-01T00:00:00Z"  # the year that Ollama writes for a model that does not leave
@@ -44,6 +44,11 @@ _EMBED = msgspec.json.Decoder(EmbedBody)
 _EMBED_ONE = msgspec.json.Decoder(OldEmbedBody)
 _NAME = msgspec.json.Decoder(NameBody)
 _COPY = msgspec.json.Decoder(CopyBody)
+
+
+def schemas() -> dict[str, Any]:
+    """Return the JSON schemas of all bodies and replies of this dialect, for the OpenAPI document."""
+    return OLLAMA.components((ChatBody, GenerateBody, NameBody, CopyBody, *SHAPES))
 
 
 class OllamaRoutes:
@@ -56,16 +61,20 @@ class OllamaRoutes:
     def router(self) -> APIRouter:
         """Return the routes."""
         routes = APIRouter(tags=["ollama"])
+        add = OLLAMA.add
+        add(routes, "GET", "/api/version", self.version, reply=VersionOut)
+        add(routes, "GET", "/api/tags", self.tags, reply=ModelsOut)
         for path, handler in (("/api/version", self.version), ("/api/tags", self.tags)):
-            routes.add_api_route(path, handler, methods=["GET", "HEAD"], include_in_schema=False)
-        routes.add_api_route("/api/ps", self.ps, methods=["GET"], include_in_schema=False)
-        for path, post in (("chat", self.chat), ("generate", self.generate), ("show", self.show)):
-            routes.add_api_route(f"/api/{path}", post, methods=["POST"], include_in_schema=False)
+            routes.add_api_route(path, handler, methods=["HEAD"], include_in_schema=False)
+        add(routes, "GET", "/api/ps", self.ps, reply=ModelsOut)
+        add(routes, "POST", "/api/chat", self.chat, body=ChatBody, reply=ChatOut, has_stream=True)
+        add(routes, "POST", "/api/generate", self.generate, body=GenerateBody, reply=GenerateOut, has_stream=True)
         for path, post in (("embed", self.embed), ("embeddings", self.embed_one)):
             routes.add_api_route(f"/api/{path}", post, methods=["POST"], include_in_schema=False)
-        for path, post in (("pull", self.pull), ("copy", self.copy)):
-            routes.add_api_route(f"/api/{path}", post, methods=["POST"], include_in_schema=False)
-        routes.add_api_route("/api/delete", self.delete, methods=["DELETE"], include_in_schema=False)
+        add(routes, "POST", "/api/show", self.show, body=NameBody, reply=ShowOut)
+        add(routes, "POST", "/api/pull", self.pull, body=NameBody, reply=ProgressOut, has_stream=True)
+        add(routes, "POST", "/api/copy", self.copy, body=CopyBody)
+        add(routes, "DELETE", "/api/delete", self.delete, body=NameBody)
         return routes
 
     # ── answers ──
@@ -87,7 +96,7 @@ class OllamaRoutes:
         if not body.prompt:
             return await self._load_only(body.model, keep_alive_s(body.keep_alive), as_generate)
         own = await self._ready(body.model, clock, keep_alive_s(body.keep_alive))
-        ask = to_generate_request(body, own, secrets.randbits(63), self._door.runtime.sampling(own))
+        ask = to_generate_request(body, own, secrets.randbits(63), self._door.runtime.sampling(own), self._door.limits)
         events = self._door.chat(ask) if isinstance(ask, ChatRequest) else self._door.complete(ask)
         return await self._answer(request, events, Reply(body.model, as_generate, clock), body.stream)
 
@@ -241,9 +250,17 @@ class OllamaRoutes:
     def _described(self, name: str) -> dict[str, Any]:
         self._check_known(name)
         files = find_by_name(name, self._models)
-        summary = summarize(files.weights)
-        parameters = "\n".join(f"{key:<30} {json.dumps(value)}" for key, value in files.parameters.items())
-        texts = {"parameters": parameters, "system": files.system}
+        shown = overview(files)
+        summary = shown.summary
+        texts = {
+            "license": shown.license,
+            "modelfile": shown.readable_modelfile,
+            "parameters": shown.parameters,
+            "template": shown.template,
+            "system": files.system,
+            "messages": messages(shown),
+            "requires": files.requires,
+        }
         family = summary["architecture"]
         return {
             **{key: text for key, text in texts.items() if text},
@@ -261,7 +278,7 @@ class OllamaRoutes:
                 f"{family}.embedding_length": summary["embedding length"],
                 f"{family}.block_count": summary["layers"],
             },
-            "capabilities": summary["capabilities"],
+            "capabilities": list(shown.capabilities),
         }
 
 

@@ -158,6 +158,12 @@ class _Generation(_Body):
     repetition_penalty: float | None = None
     min_tokens: int | None = None
     ignore_eos: bool | None = None
+    # vLLM's, see formats.py
+    structured_outputs: dict[str, Any] | None = None
+    guided_json: dict[str, Any] | str | None = None
+    guided_regex: str | None = None
+    guided_choice: list[str] | None = None
+    guided_grammar: str | None = None
 
 
 class ChatBody(_Generation, kw_only=True):
@@ -169,6 +175,7 @@ class ChatBody(_Generation, kw_only=True):
     top_logprobs: int | None = None
     tools: list[Tool] | None = None
     tool_choice: str | dict[str, Any] | None = None
+    response_format: dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
     # labels and hints that change nothing about the answer
     metadata: dict[str, str] | None = None
@@ -178,7 +185,6 @@ class ChatBody(_Generation, kw_only=True):
     modalities: Refused = None
     prompt_cache_retention: Refused = None
     reasoning_effort: Refused = None
-    response_format: Refused = None
     service_tier: Refused = None
     store: Refused = None
     verbosity: Refused = None
@@ -199,5 +205,4 @@ class CompletionBody(_Generation, kw_only=True):
     logprobs: int | None = None
     echo: bool | None = None
     best_of: int | None = None
-    # refused
-    suffix: Refused = None
+    suffix: str | None = None

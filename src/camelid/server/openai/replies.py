@@ -6,8 +6,6 @@ together from constant parts, because one is written for every token.
 
 from __future__ import annotations
 
-import codecs
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,8 +16,7 @@ from camelid.types import Event, Finished, Reasoning, Started, Text, TokenScore,
 from ..errors import Problem
 from ..sse import BEAT, DONE, MEDIA_TYPE, frame, json_text
 from .requests import Form
-
-NO_CHANCE = -9999.0  # OpenAI's stand-in for a logarithm of zero, which JSON cannot write
+from .scores import chat_scores
 
 encode = msgspec.json.encode
 
@@ -69,7 +66,7 @@ class _Usages:
 
 
 @dataclass
-class _Answer:
+class Answer:
     """One choice of a reply that is sent whole."""
 
     texts: list[str] = field(default_factory=list)
@@ -79,12 +76,12 @@ class _Answer:
     reason: str | None = None
 
 
-class _Reply:
+class AnyReply:
     """Gathers the events of all choices; the base of both kinds of reply."""
 
-    def __init__(self, stamp: Stamp, form: Form, num_prompts: int = 1) -> None:
+    def __init__(self, stamp: Stamp, form: Form, num_answers: int) -> None:
         self.stamp, self.form = stamp, form
-        self.answers = [_Answer() for _ in range(form.num_choices * num_prompts)]
+        self.answers = [Answer() for _ in range(num_answers)]
         self.usage = _Usages()
 
     def feed(self, event: Event) -> None:
@@ -102,7 +99,8 @@ class _Reply:
                 self.answers[event.choice].reason = event.reason.value
                 self.usage.add(event.usage)
 
-    def _body(self, kind: str, choices: list[dict[str, Any]]) -> bytes:
+    def body_of(self, kind: str, choices: list[dict[str, Any]]) -> bytes:
+        """Return a reply with these choices."""
         return encode(
             {
                 "id": self.stamp.id,
@@ -116,8 +114,11 @@ class _Reply:
         )
 
 
-class ChatReply(_Reply):
+class ChatReply(AnyReply):
     """The reply to a chat request that is not streamed."""
+
+    def __init__(self, stamp: Stamp, form: Form) -> None:
+        super().__init__(stamp, form, form.num_choices)
 
     def body(self) -> bytes:
         """Return the reply, once all events are in."""
@@ -125,14 +126,14 @@ class ChatReply(_Reply):
             {
                 "index": index,
                 "message": self._message(answer),
-                "logprobs": _chat_scores(answer.scores) if self.form.logprobs else None,
+                "logprobs": chat_scores(answer.scores) if self.form.logprobs else None,
                 "finish_reason": answer.reason,
             }
             for index, answer in enumerate(self.answers)
         ]
-        return self._body("chat.completion", choices)
+        return self.body_of("chat.completion", choices)
 
-    def _message(self, answer: _Answer) -> dict[str, Any]:
+    def _message(self, answer: Answer) -> dict[str, Any]:
         text = "".join(answer.texts)
         message: dict[str, Any] = {
             "role": "assistant",
@@ -146,24 +147,7 @@ class ChatReply(_Reply):
         return message
 
 
-class CompletionReply(_Reply):
-    """The reply to a plain completion that is not streamed."""
-
-    def body(self) -> bytes:
-        """Return the reply, once all events are in."""
-        choices = [
-            {
-                "index": index,
-                "text": self.form.echo + "".join(answer.texts),
-                "logprobs": LegacyScores().take(answer.scores) if self.form.logprobs else None,
-                "finish_reason": answer.reason,
-            }
-            for index, answer in enumerate(self.answers)
-        ]
-        return self._body("text_completion", choices)
-
-
-class _Stream:
+class AnyStream:
     """Writes chunks; the base of both kinds of stream."""
 
     media_type = MEDIA_TYPE
@@ -188,11 +172,12 @@ class _Stream:
         """Return the event that ends a stream with an error: there is no `[DONE]` behind it."""
         return frame(error_body(problem))
 
-    def _chunk(self, choice: bytes) -> bytes:
+    def chunk_of(self, choice: bytes) -> bytes:
+        """Return a chunk of one choice."""
         return frame(self._head + choice + self._tail)
 
 
-class ChatStream(_Stream):
+class ChatStream(AnyStream):
     """The chunks of a chat reply."""
 
     def __init__(self, stamp: Stamp, form: Form) -> None:
@@ -202,7 +187,7 @@ class ChatStream(_Stream):
         """Return the chunks that `event` makes; none for some."""
         match event:
             case Text():
-                scores = encode(_chat_scores(event.scores)) if self.form.logprobs else b"null"
+                scores = encode(chat_scores(event.scores)) if self.form.logprobs else b"null"
                 return self._delta(event.choice, b'{"content":' + json_text(event.text) + b"}", scores)
             case Started():
                 roles = range(self.form.num_choices)
@@ -220,85 +205,8 @@ class ChatStream(_Stream):
 
     def _delta(self, choice: int, delta: bytes, scores: bytes = b"null", reason: bytes = b"null") -> bytes:
         parts = (b'{"index":%d,"delta":' % choice, delta, b',"logprobs":', scores, b',"finish_reason":', reason, b"}")
-        return self._chunk(b"".join(parts))
-
-
-class CompletionStream(_Stream):
-    """The chunks of a plain completion."""
-
-    def __init__(self, stamp: Stamp, form: Form, num_prompts: int = 1) -> None:
-        super().__init__(stamp, form, "text_completion")
-        self._scores = [LegacyScores() for _ in range(form.num_choices * num_prompts)]
-
-    def feed(self, event: Event) -> bytes:
-        """Return the chunks that `event` makes; none for some."""
-        match event:
-            case Text():
-                scores = encode(self._scores[event.choice].take(event.scores)) if self.form.logprobs else b"null"
-                return self._text(event.choice, event.text, scores)
-            case Started() if self.form.echo:
-                return b"".join(self._text(choice, self.form.echo) for choice in range(self.form.num_choices))
-            case Finished():
-                self.usage.add(event.usage)
-                return self._text(event.choice, "", reason=json_text(event.reason.value))
-            case _:
-                return b""
-
-    def _text(self, choice: int, text: str, scores: bytes = b"null", reason: bytes = b"null") -> bytes:
-        parts = (
-            b'{"index":%d,"text":' % choice,
-            json_text(text),
-            b',"logprobs":',
-            scores,
-            b',"finish_reason":',
-            reason,
-        )
-        return self._chunk(b"".join((*parts, b"}")))
-
-
-class LegacyScores:
-    """Writes the four parallel lists of plain completions; remembers how far into the text the answer is."""
-
-    def __init__(self) -> None:
-        self._offset = 0  # characters of the answer before the next token
-        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-
-    def take(self, scores: Iterable[TokenScore]) -> dict[str, list[Any]]:
-        """Return the lists for the next tokens. A token inside a character has the offset of that character."""
-        lists: dict[str, list[Any]] = {"tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []}
-        for score in scores:
-            lists["tokens"].append(_legacy_piece(score))
-            lists["token_logprobs"].append(_finite(score.logprob))
-            lists["top_logprobs"].append({_legacy_piece(top): _finite(top.logprob) for top in score.top})
-            lists["text_offset"].append(self._offset)
-            self._offset += len(self._decoder.decode(score.piece))
-        return lists
+        return self.chunk_of(b"".join(parts))
 
 
 def _call(call: ToolCall) -> dict[str, Any]:
     return {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
-
-
-def _chat_scores(scores: Iterable[TokenScore]) -> dict[str, Any]:
-    content = [_score(score) | {"top_logprobs": [_score(top) for top in score.top]} for score in scores]
-    return {"content": content, "refusal": None}
-
-
-def _score(score: TokenScore) -> dict[str, Any]:
-    return {"token": _piece(score), "logprob": _finite(score.logprob), "bytes": list(score.piece)}
-
-
-def _piece(score: TokenScore) -> str:
-    return score.piece.decode("utf-8", "replace")
-
-
-def _legacy_piece(score: TokenScore) -> str:
-    """Return a token's text; for a part of a character its bytes, spelled as OpenAI does, so that two parts differ."""
-    try:
-        return score.piece.decode()
-    except UnicodeDecodeError:
-        return "bytes:" + "".join(f"\\x{byte:02x}" for byte in score.piece)
-
-
-def _finite(logprob: float) -> float:
-    return max(logprob, NO_CHANCE)

@@ -14,9 +14,7 @@ from typing import Any
 
 from camelid.errors import InvalidRequest
 from camelid.types import (
-    MAX_TOP_LOGPROBS,
     ChatRequest,
-    CompletionRequest,
     Generation,
     Message,
     Role,
@@ -30,13 +28,14 @@ from ..decode import check_depth
 from ..limits import Limits
 from . import bodies
 from .bodies import ChatBody, CompletionBody
+from .formats import answer_grammar, tool_choice
+from .refusals import refuse_fields
 
 _SAMPLING = (
     *("temperature", "top_k", "top_p", "min_p", "typical_p", "repetition_penalty"),
     *("presence_penalty", "frequency_penalty", "logit_bias"),
 )
 PLAIN = Sampling()  # the model's distribution as it is
-COMPLETION_MAX_TOKENS = 16  # OpenAI's default for plain completions
 
 _NAME = re.compile(r"^[a-zA-Z0-9_-]{1,64}$")  # OpenAI's rule for the names of functions
 
@@ -45,7 +44,6 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "modalities": (["text"],),
     "prompt_cache_retention": ("in_memory",),
     "reasoning_effort": ("none",),
-    "response_format": ({"type": "text"},),
     "service_tier": ("auto", "default"),
     "store": (False,),
     "verbosity": ("medium",),
@@ -62,7 +60,6 @@ REFUSED: Mapping[str, str | None] = {
     "prediction": None,
     "prompt_cache_options": "prefixes are cached without being asked",
     "web_search_options": None,
-    "suffix": None,
     "refusal": None,
     "reasoning_content": None,
     "name": "put the speaker's name into the content",
@@ -79,7 +76,9 @@ class Form:
     num_choices: int = 1
     logprobs: bool = False
     parallel_calls: bool = True
-    echo: str = ""  # text to put before each answer
+    echo: bool = False  # each answer begins with its prompt
+    best_of: int = 1  # answers that are written for each prompt; the `num_choices` best are shown
+    shows_answer: bool = True  # False: the prompt alone is wanted
 
 
 def to_chat_request(
@@ -94,11 +93,15 @@ def to_chat_request(
         raise InvalidRequest(
             f"messages must have 1–{limits.messages} entries, got {len(body.messages)}", field="messages"
         )
+    tools, choice = tool_choice(body, _tools(body, limits))
     return ChatRequest(
         model=model,
         messages=_messages(body.messages),
-        tools=_tools(body, limits),
-        generation=_generation(body, seed, recommended, _chat_max_tokens(body), _chat_top_logprobs(body)),
+        tools=tools,
+        tool_choice=choice,
+        generation=to_generation(
+            body, seed, recommended, _chat_max_tokens(body), _chat_top_logprobs(body), _or(body.n, 1)
+        ),
     )
 
 
@@ -107,42 +110,22 @@ def chat_form(body: ChatBody, model: str) -> Form:
     return Form(
         model=model,
         stream=bool(body.stream),
-        include_usage=_include_usage(body),
+        include_usage=include_usage(body),
         num_choices=body.n or 1,
         logprobs=bool(body.logprobs),
         parallel_calls=body.parallel_tool_calls is not False,
     )
 
 
-def to_completion_requests(
-    body: CompletionBody, model: str, seed: int, limits: Limits, recommended: Sampling = PLAIN
-) -> list[CompletionRequest]:
-    """Return one request for each prompt of `body`. Raises InvalidRequest naming the field."""
-    _refuse_fields(body)
-    if body.best_of is not None and body.best_of != (body.n or 1):
-        raise InvalidRequest(f"best_of must be equal to n ({body.n or 1}), got {body.best_of}", field="best_of")
-    if body.logprobs is not None and not 0 <= body.logprobs <= MAX_TOP_LOGPROBS:
-        raise InvalidRequest(f"logprobs must be 0–{MAX_TOP_LOGPROBS}, got {body.logprobs}", field="logprobs")
-    max_tokens = COMPLETION_MAX_TOKENS if body.max_tokens is None else body.max_tokens
-    generation = _generation(body, seed, recommended, max_tokens, body.logprobs)
-    return [CompletionRequest(model, prompt, generation) for prompt in _prompts(body, limits)]
-
-
-def completion_form(body: CompletionBody, model: str) -> Form:
-    """Return how the reply to `body` is written; `model` is the name that it shows."""
-    return Form(
-        model=model,
-        stream=bool(body.stream),
-        include_usage=_include_usage(body),
-        num_choices=body.n or 1,
-        logprobs=body.logprobs is not None,
-        echo=_echo(body),
-    )
-
-
-def _generation(
-    body: ChatBody | CompletionBody, seed: int, recommended: Sampling, max_tokens: int | None, top: int | None
+def to_generation(
+    body: ChatBody | CompletionBody,
+    seed: int,
+    recommended: Sampling,
+    max_tokens: int | None,
+    top: int | None,
+    num_choices: int,
 ) -> Generation:
+    """Return what chat and plain completion ask for in the same words."""
     return Generation(
         sampling=_sampling(body, seed, recommended),
         stopping=Stopping(
@@ -151,8 +134,9 @@ def _generation(
             stop=(body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ()),
             ignore_eos=bool(body.ignore_eos),
         ),
-        num_choices=_or(body.n, 1),
+        num_choices=num_choices,
         top_logprobs=top,
+        grammar=answer_grammar(body),
     )
 
 
@@ -161,7 +145,7 @@ def _sampling(body: ChatBody | CompletionBody, seed: int, recommended: Sampling)
     given = {name: getattr(body, name) for name in _SAMPLING if getattr(body, name) is not None}
     if body.top_k == -1:
         given["top_k"] = 0  # -1 switches it off in other servers
-    return replace(recommended, **given, seed=seed if body.seed is None else _unsigned(body.seed))
+    return replace(recommended, **given, seed=(recommended.seed or seed) if body.seed is None else _unsigned(body.seed))
 
 
 def _unsigned(seed: int) -> int:
@@ -183,7 +167,8 @@ def _chat_top_logprobs(body: ChatBody) -> int | None:
     return None
 
 
-def _include_usage(body: ChatBody | CompletionBody) -> bool:
+def include_usage(body: ChatBody | CompletionBody) -> bool:
+    """Tell whether a stream is to end with the usage. Raises InvalidRequest naming the field."""
     if body.stream_options is None:
         return False
     if not body.stream:
@@ -246,7 +231,6 @@ def _text(content: bodies.Content, place: str) -> str:
 
 
 def _tools(body: ChatBody, limits: Limits) -> tuple[ToolSpec, ...]:
-    """Return the tools that the model is told of: with tool_choice none, none of them."""
     tools = body.tools or []
     if len(tools) > limits.tools:
         raise InvalidRequest(f"tools must have at most {limits.tools} entries, got {len(tools)}", field="tools")
@@ -255,12 +239,7 @@ def _tools(body: ChatBody, limits: Limits) -> tuple[ToolSpec, ...]:
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise InvalidRequest(f"tools has the function {twice!r} twice", field="tools")
-    if body.tool_choice not in (None, "auto", "none"):
-        raise InvalidRequest(
-            f"tool_choice must be 'auto' or 'none', got {_brief(body.tool_choice)}: a call cannot be forced yet",
-            field="tool_choice",
-        )
-    return () if body.tool_choice == "none" else specs
+    return specs
 
 
 def _tool(function: bodies.Function, place: str, limits: Limits) -> ToolSpec:
@@ -268,63 +247,12 @@ def _tool(function: bodies.Function, place: str, limits: Limits) -> ToolSpec:
         raise InvalidRequest(
             f"{place}.name must be 1–64 letters, digits, _ or -, got {function.name!r}", field=f"{place}.name"
         )
-    if function.strict:
-        raise InvalidRequest(f"{place}.strict cannot be honoured yet", field=f"{place}.strict")
     check_depth(function.parameters, limits.json_depth, f"{place}.parameters")
-    return ToolSpec(function.name, function.description or "", function.parameters or {})
-
-
-def _prompts(body: CompletionBody, limits: Limits) -> list[str | tuple[int, ...]]:
-    """Return the prompts: text or ids each. A list of numbers is one prompt of ids."""
-    if isinstance(body.prompt, str):
-        return [body.prompt]
-    if not body.prompt:
-        raise InvalidRequest("prompt must not be empty", field="prompt")
-    if isinstance(body.prompt[0], int):
-        return [_ids(body.prompt, "prompt")]
-    if len(body.prompt) > limits.prompts:
-        raise InvalidRequest(f"prompt must have at most {limits.prompts} texts, got {len(body.prompt)}", field="prompt")
-    return [
-        entry if isinstance(entry, str) else _ids(entry if isinstance(entry, list) else None, f"prompt[{index}]")
-        for index, entry in enumerate(body.prompt)
-    ]
-
-
-def _ids(values: list[Any] | None, field: str) -> tuple[int, ...]:
-    if not values or any(not isinstance(value, int) or not 0 <= value < 2**31 for value in values):
-        raise InvalidRequest(f"{field} must be text, or token ids from 0 to {2**31 - 1}", field=field)
-    return tuple(values)
-
-
-def _echo(body: CompletionBody) -> str:
-    if not body.echo:
-        return ""
-    if not isinstance(body.prompt, str):
-        raise InvalidRequest("echo needs a prompt that is one text", field="echo")
-    if body.logprobs is not None:
-        raise InvalidRequest("echo with logprobs is not supported: the prompt's are not computed", field="echo")
-    return body.prompt
+    return ToolSpec(function.name, function.description or "", function.parameters or {}, bool(function.strict))
 
 
 def _refuse_fields(body: Any, place: str = "") -> None:
-    """Refuse the fields of one struct that ask for what Camelid does not do."""
-    for name in body.__struct_fields__:
-        value = getattr(body, name)
-        if value is None:
-            continue
-        if name in REFUSED:
-            raise InvalidRequest(f"{place}{name} is not supported", field=f"{place}{name}", hint=REFUSED[name])
-        if name in NEUTRAL and value not in NEUTRAL[name]:
-            allowed = " or ".join(repr(neutral) for neutral in NEUTRAL[name])
-            raise InvalidRequest(f"{place}{name} must be {allowed}, got {_brief(value)}", field=f"{place}{name}")
-
-
-def _brief(value: object) -> str:
-    """Return `value` for a message. Containers are only named: they may be large, or nested too deeply to print."""
-    if isinstance(value, (list, dict)):
-        return "a list" if isinstance(value, list) else "an object"
-    text = repr(value)
-    return text if len(text) <= 120 else f"{text[:100]}…"
+    refuse_fields(body, REFUSED, NEUTRAL, place)
 
 
 def _or(value: Any, default: Any) -> Any:

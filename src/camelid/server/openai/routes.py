@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -17,24 +16,28 @@ from ..decode import decode, read_body
 from ..door import Door
 from ..merge import merge
 from ..stream import EventStream, whole
+from . import shapes
+from . import token_routes as tokens
 from .bodies import ChatBody, CompletionBody
+from .completion_replies import CompletionReply, CompletionStream
+from .completion_requests import completion_form, to_completion_requests
+from .described import OPENAI
 from .embeddings import EmbeddingBody, to_embedding_request, to_reply
-from .replies import ChatReply, ChatStream, CompletionReply, CompletionStream, Stamp, model_card
-from .requests import chat_form, completion_form, to_chat_request, to_completion_requests
+from .replies import ChatReply, ChatStream, Stamp, model_card
+from .requests import chat_form, to_chat_request
 from .rerank import RerankBody, to_rank_reply, to_rank_request
+from .responses import routes as responses
 
 _CHAT = msgspec.json.Decoder(ChatBody)
 _COMPLETION = msgspec.json.Decoder(CompletionBody)
 _EMBEDDING = msgspec.json.Decoder(EmbeddingBody)
 _RERANK = msgspec.json.Decoder(RerankBody)
-SCHEMA_PATH = "#/components/schemas/{name}"
 
 
 def schemas() -> dict[str, Any]:
-    """Return the JSON schemas of the bodies, for the OpenAPI document."""
-    return msgspec.json.schema_components(
-        [ChatBody, CompletionBody, EmbeddingBody, RerankBody], ref_template=SCHEMA_PATH
-    )[1]
+    """Return the JSON schemas of all bodies and replies of this dialect, for the OpenAPI document."""
+    bodies = (ChatBody, CompletionBody, EmbeddingBody, RerankBody, *tokens.BODIES, *responses.BODIES)
+    return OPENAI.components((*bodies, *shapes.SHAPES, *responses.SHAPES))
 
 
 class OpenAIRoutes:
@@ -47,12 +50,13 @@ class OpenAIRoutes:
     def router(self) -> APIRouter:
         """Return the routes."""
         routes = APIRouter(prefix="/v1", tags=["openai"])
-        _add_post(routes, "/chat/completions", self.chat, "ChatBody")
-        _add_post(routes, "/completions", self.complete, "CompletionBody")
-        _add_post(routes, "/embeddings", self.embed, "EmbeddingBody")
-        _add_post(routes, "/rerank", self.rank, "RerankBody")
-        routes.add_api_route("/models", self.models, methods=["GET"])
-        routes.add_api_route("/models/{name:path}", self.model, methods=["GET"])
+        add = OPENAI.add
+        add(routes, "POST", "/chat/completions", self.chat, body=ChatBody, reply=shapes.ChatReply, has_stream=True)
+        add(routes, "POST", "/completions", self.complete, body=CompletionBody, reply=shapes.TextReply, has_stream=True)
+        add(routes, "GET", "/models", self.models, reply=shapes.ModelList)
+        add(routes, "GET", "/models/{name:path}", self.model, reply=shapes.ModelCard)
+        add(routes, "POST", "/embeddings", self.embed, body=EmbeddingBody)
+        add(routes, "POST", "/rerank", self.rank, body=RerankBody)
         return routes
 
     async def chat(self, request: Request) -> Response:
@@ -77,7 +81,7 @@ class OpenAIRoutes:
         form = completion_form(body, body.model or model)
         stamp = self._stamp("cmpl")
         streams = [door.complete(ask) for ask in asks]
-        events = streams[0] if len(streams) == 1 else merge(streams, form.num_choices)
+        events = streams[0] if len(streams) == 1 else merge(streams, form.best_of)
         if form.stream:
             return EventStream(events, CompletionStream(stamp, form, len(asks)), door.lifecycle, door.limits)
         return await whole(request, events, CompletionReply(stamp, form, len(asks)), door.lifecycle)
@@ -119,11 +123,3 @@ class OpenAIRoutes:
 
     def _stamp(self, prefix: str) -> Stamp:
         return Stamp(f"{prefix}-{secrets.token_hex(12)}", int(time.time()), self._fingerprint)
-
-
-def _add_post(routes: APIRouter, path: str, handler: Callable[[Request], Awaitable[Response]], body: str) -> None:
-    """Add a route whose body is described by one of `schemas`, and decoded by us, not by FastAPI."""
-    schema = {"$ref": SCHEMA_PATH.format(name=body)}
-    takes = {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
-    refusals: dict[int | str, dict[str, Any]] = {"4XX": {"description": "refused; the body says why"}}
-    routes.add_api_route(path, handler, methods=["POST"], openapi_extra=takes, responses=refusals)

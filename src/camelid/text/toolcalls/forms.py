@@ -56,7 +56,7 @@ def _is_beginning(text: str, of: Collection[str]) -> bool | None:
 
 def json_call(text: str, tools: Collection[str]) -> tuple[str, str] | None:
     """Return name and arguments (JSON text) if a complete JSON object calls one of the tools."""
-    value = _parsed(text)
+    value = parsed_object(text)
     if value is None or value.get("type", "function") != "function":
         return None
     function = value.get("function", value)
@@ -66,14 +66,14 @@ def json_call(text: str, tools: Collection[str]) -> tuple[str, str] | None:
         return None
     arguments = function.get("parameters", function.get("arguments"))
     if isinstance(arguments, str):
-        arguments = _parsed(arguments)
-    return (function["name"], _written(arguments)) if isinstance(arguments, dict) else None
+        arguments = parsed_object(arguments)
+    return (function["name"], written(arguments)) if isinstance(arguments, dict) else None
 
 
 def json_arguments(text: str) -> str | None:
     """Return the arguments as JSON text if `text` is a JSON object."""
-    value = _parsed(text)
-    return None if value is None else _written(value)
+    value = parsed_object(text)
+    return None if value is None else written(value)
 
 
 def may_be_built_in(head: str, tools: Collection[str]) -> bool:
@@ -91,8 +91,8 @@ def built_in_call(text: str, tools: Collection[str]) -> tuple[str, str] | None:
     if matched is not None and matched[1] in tools:
         arguments = _keyword_arguments(matched[2])
         if arguments is not None:
-            return matched[1], _written(arguments)
-    return (CODE_INTERPRETER, _written({"code": text})) if CODE_INTERPRETER in tools else None
+            return matched[1], written(arguments)
+    return (CODE_INTERPRETER, written({"code": text})) if CODE_INTERPRETER in tools else None
 
 
 def _keyword_arguments(text: str) -> dict[str, Any] | None:
@@ -118,7 +118,8 @@ def _literal(text: str) -> Any:
         return text
 
 
-def _parsed(text: str) -> dict[str, Any] | None:
+def parsed_object(text: str) -> dict[str, Any] | None:
+    """Return the object that JSON text writes, None if it writes none."""
     try:
         value = json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError):
@@ -130,7 +131,8 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no JSON")
 
 
-def _written(arguments: dict[str, Any]) -> str:
+def written(arguments: dict[str, Any]) -> str:
+    """Return arguments as JSON text that can be sent as UTF-8."""
     text = json.dumps(arguments, ensure_ascii=False)
     return text if text.isprintable() or _is_utf8(text) else json.dumps(arguments)
 

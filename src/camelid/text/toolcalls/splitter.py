@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass
 from enum import Enum
 
 from ..tokenizer import Tokenizer
 from .forms import CODE_INTERPRETER, MAX_SPACE, built_in_call, json_arguments, json_call, may_be_built_in, may_be_call
 from .json_end import JsonEnd
+from .pieces import Piece, TextPiece, ToolCallPiece
 
 PYTHON_TAG = "<|python_tag|>"
 _FUNCTION_TAG = "<function="
@@ -24,24 +24,6 @@ _TAGS = (PYTHON_TAG, _FUNCTION_TAG)
 _OPENING = re.compile(rf"(?P<tag>{re.escape(PYTHON_TAG)})|(?P<function>{_FUNCTION_TAG})|\{{")
 _FUNCTION_HEAD = re.compile(rf"{_FUNCTION_TAG}([^>\s]*)(>?)\s{{0,{MAX_SPACE}}}(\{{?)")
 _SEPARATORS = ("", ";", ",")  # what may stand between calls, beside white space
-
-
-@dataclass(frozen=True)
-class TextPiece:
-    """A piece of what the model says."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class ToolCallPiece:
-    """A complete call. `arguments` is JSON text of an object."""
-
-    name: str
-    arguments: str
-
-
-Piece = TextPiece | ToolCallPiece
 
 
 def shown_ids(tokenizer: Tokenizer) -> frozenset[int]:

@@ -1,0 +1,73 @@
+"""Hugging Face's transformers on PyTorch, in float32: what most people's first program runs on.
+
+A model of the same shape with random weights: it would unpack a GGUF file to float32 in any case, so the work is the
+same.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .adapter import About, Done, Job, Opening
+else:
+    from adapter import About, Done
+
+
+class Transformers:
+    """A causal model and its own cache. A plain loop in place of `generate`, which would only add to it."""
+
+    def __init__(self, opening: Opening) -> None:
+        import torch
+        import transformers
+
+        torch.set_num_threads(opening.threads)
+        torch.manual_seed(0)
+        models: Any = transformers.AutoModelForCausalLM
+        self._model = models.from_config(_config(opening), dtype=torch.float32).eval()
+        self.about = About(
+            f"transformers {transformers.__version__}, torch {torch.__version__}",
+            "the same shape, random, float32",
+            f"{opening.threads} threads",
+        )
+
+    def work(self, job: Job) -> Done | None:
+        """Run the prompts, then one token a stream and step."""
+        import torch
+        from transformers import DynamicCache
+
+        cache: Any = DynamicCache(config=self._model.config)
+        start = time.perf_counter()
+        with torch.inference_mode():
+            ids = self._step(torch.tensor(job.prompts), cache)
+            first = time.perf_counter()
+            for _ in range(job.new_tokens - 1):
+                ids = self._step(ids, cache)
+        return Done(first - start, time.perf_counter() - first, len(job.prompts) * (job.new_tokens - 1))
+
+    def _step(self, ids: Any, cache: Any) -> Any:
+        logits = self._model(ids, past_key_values=cache, use_cache=True, logits_to_keep=1).logits
+        return logits[:, -1].argmax(-1, keepdim=True)
+
+
+def _config(opening: Opening) -> Any:
+    from transformers import LlamaConfig
+
+    shape = opening.shape
+    return LlamaConfig(
+        hidden_size=shape["dim"],
+        num_hidden_layers=shape["num_layers"],
+        num_attention_heads=shape["num_heads"],
+        num_key_value_heads=shape["num_kv_heads"],
+        head_dim=shape["head_dim"],
+        intermediate_size=shape["ffn_dim"],
+        vocab_size=shape["vocab_size"],
+        tie_word_embeddings=shape["is_tied"],
+        max_position_embeddings=131_072,
+    )
+
+
+def open_peer(opening: Opening) -> Transformers:
+    """Make a model of the same shape."""
+    return Transformers(opening)

@@ -1,0 +1,85 @@
+"""What Ollama's routes answer, as types, for the OpenAPI document. Streams are these objects, one a line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ..described import Describer
+from .replies import MEDIA_TYPE
+
+
+class ErrorReply(msgspec.Struct, forbid_unknown_fields=True):
+    """What went wrong."""
+
+    error: str
+
+
+class MessageOut(msgspec.Struct, forbid_unknown_fields=True):
+    """What the assistant said, or which tools it calls."""
+
+    role: str
+    content: str
+    thinking: str = ""
+    tool_calls: list[dict[str, Any]] = []
+
+
+class _Answer(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What all answers have; durations are nanoseconds."""
+
+    model: str
+    created_at: str
+    done: bool
+    done_reason: str = ""
+    total_duration: int = 0
+    load_duration: int = 0
+    prompt_eval_count: int = 0
+    prompt_eval_duration: int = 0
+    eval_count: int = 0
+    eval_duration: int = 0
+    logprobs: list[dict[str, Any]] = []
+
+
+class ChatOut(_Answer, kw_only=True):
+    """A line of /api/chat."""
+
+    message: MessageOut
+
+
+class GenerateOut(_Answer, kw_only=True):
+    """A line of /api/generate."""
+
+    response: str
+    thinking: str = ""
+    context: list[int] = []
+    tool_calls: list[dict[str, Any]] = []
+
+
+class ModelsOut(msgspec.Struct, forbid_unknown_fields=True):
+    """A list of models."""
+
+    models: list[dict[str, Any]]
+
+
+class VersionOut(msgspec.Struct, forbid_unknown_fields=True):
+    """The version that runs."""
+
+    version: str
+
+
+class ShowOut(msgspec.Struct):
+    """What is known of a model."""
+
+    details: dict[str, Any]
+    model_info: dict[str, Any]
+
+
+class ProgressOut(msgspec.Struct):
+    """How far a model is fetched."""
+
+    status: str = ""
+
+
+SHAPES = (ChatOut, GenerateOut, ModelsOut, VersionOut, ShowOut, ProgressOut)
+OLLAMA = Describer("Ollama", ErrorReply, MEDIA_TYPE)
