@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import pytest
 
 from camelid.errors import InvalidSetting
-from camelid.settings import SETTINGS, LogSettings, ModelSettings, ServerSettings, group, parse_bytes, read_settings
+from camelid.settings import (
+    SETTINGS,
+    KeepSettings,
+    LogSettings,
+    ModelSettings,
+    ServerSettings,
+    group,
+    parse_bytes,
+    parse_keep_alive,
+    read_settings,
+)
 
 
 @pytest.fixture
@@ -71,6 +82,20 @@ def test_sizes_have_units(text: str, size: int) -> None:
 
 def test_every_field_of_the_groups_is_a_row_of_the_table_with_the_same_default(no_file: dict[str, str]) -> None:
     values = read_settings({}, no_file)
-    groups = (ModelSettings, ServerSettings, LogSettings)
+    groups = (ModelSettings, KeepSettings, ServerSettings, LogSettings)
     assert [group(kind, values) for kind in groups] == [kind() for kind in groups]
     assert sorted(values) == sorted(name for kind in groups for name in kind.__dataclass_fields__)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("300", 300.0), ("0", 0.0), ("-1", math.inf), ("5m", 300.0), ("1h30m", 5400.0), ("1.5s", 1.5), ("-1m", math.inf)],
+)
+def test_times_to_keep_a_model_are_seconds_or_durations(text: str, seconds: float) -> None:
+    assert parse_keep_alive(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "5 m", "m", "nan", "5m x"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(InvalidSetting, match="keep_alive from flag --keep-alive"):
+        read_settings({"keep_alive": text}, {})

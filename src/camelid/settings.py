@@ -9,7 +9,9 @@ The same table makes the flags of the command and the reference page, so the thr
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,6 +22,9 @@ from camelid.errors import InvalidSetting
 
 _Group = TypeVar("_Group")
 
+USUAL_KEEP_S = 300.0  # Ollama's
+DURATION = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)")  # a part of what Go writes: 1h30m
+DURATION_UNITS_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 BYTE_UNITS = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 
 
@@ -61,6 +66,20 @@ class ModelSettings:
     prefix_cache_size: int = 4 * 2**30
     models: str | None = None
     go_template: bool = True
+
+
+@dataclass(frozen=True)
+class KeepSettings:
+    """How long models that were loaded on request stay, and how many. `keep_alive` None: as `serve` sees fit."""
+
+    keep_alive: float | None = None
+    max_loaded_models: int | None = None
+    load_timeout: float | None = 300.0
+
+    @property
+    def usual_keep_s(self) -> float:
+        """Seconds that a model stays behind its last request."""
+        return USUAL_KEEP_S if self.keep_alive is None else self.keep_alive
 
 
 @dataclass(frozen=True)
@@ -113,6 +132,40 @@ def parse_seconds(text: str) -> float:
     if not 0 <= value <= 86400:
         raise ValueError("must be 0–86400")
     return value
+
+
+def parse_duration(text: str) -> float:
+    """Parse a duration as Go writes it (`10m`, `1h30m`, `-1s`) into seconds; a negative one is for ever."""
+    sign, rest = (-1.0, text[1:]) if text.startswith("-") else (1.0, text)
+    parts = DURATION.findall(rest)
+    if not parts or "".join(number + unit for number, unit in parts) != rest:
+        raise ValueError("must be a number of seconds, or a duration such as 10m or 1h30m")
+    return math.inf if sign < 0 else sum(float(number) * DURATION_UNITS_S[unit] for number, unit in parts)
+
+
+def parse_keep_alive(text: str) -> float:
+    """Parse how long something is kept: seconds or a duration; negative for ever."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        return parse_duration(text)
+    if math.isnan(seconds):
+        raise ValueError("must be a number of seconds")
+    return math.inf if seconds < 0 else seconds
+
+
+def parse_timeout(text: str) -> float | None:
+    """Parse how long is waited: seconds or a duration; 0 or negative for as long as it takes."""
+    seconds = parse_keep_alive(text)
+    return None if seconds in (0.0, math.inf) else seconds
+
+
+def parse_limit(text: str) -> int | None:
+    """Parse a whole number; 0 is no limit."""
+    value = int(text)
+    if value < 0:
+        raise ValueError("must be at least 0")
+    return value or None
 
 
 def parse_bytes(text: str) -> int:
@@ -178,6 +231,7 @@ def parse_choice(*choices: str) -> Callable[[str], str]:
 
 
 _DEFAULT_MODEL, _DEFAULT_SERVER, _DEFAULT_LOG = ModelSettings(), ServerSettings(), LogSettings()
+_DEFAULT_KEEP = KeepSettings()
 
 SETTINGS: tuple[Setting, ...] = (
     Setting(
@@ -288,6 +342,34 @@ SETTINGS: tuple[Setting, ...] = (
         "Folder of the models that are pulled. Default: camelid/models where the system keeps data (XDG_DATA_HOME). "
         "Models of Ollama (OLLAMA_MODELS) are found, too, and left alone.",
         "FOLDER",
+    ),
+    Setting(
+        "keep_alive",
+        ("CAMELID_KEEP_ALIVE", "OLLAMA_KEEP_ALIVE"),
+        parse_keep_alive,
+        _DEFAULT_KEEP.keep_alive,
+        "How long a model stays in memory behind its last request, where the request says nothing: seconds or a "
+        "duration (`10m`), 0 for not at all, negative for ever. Default: 5m for models that were loaded on request, "
+        "for ever for the one that `serve` was started with.",
+        "TIME",
+    ),
+    Setting(
+        "max_loaded_models",
+        ("CAMELID_MAX_LOADED_MODELS", "OLLAMA_MAX_LOADED_MODELS"),
+        parse_limit,
+        _DEFAULT_KEEP.max_loaded_models,
+        "Most models in memory at the same time; the one unused for longest leaves for the next. "
+        "Default, and 0: as many as fit.",
+        "N",
+    ),
+    Setting(
+        "load_timeout",
+        ("CAMELID_LOAD_TIMEOUT", "OLLAMA_LOAD_TIMEOUT"),
+        parse_timeout,
+        _DEFAULT_KEEP.load_timeout,
+        "How long a request waits for its model to be loaded, and loading for memory that other models use: seconds "
+        "or a duration; 0 for as long as it takes.",
+        "TIME",
     ),
     Setting(
         "go_template",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -22,6 +23,7 @@ MAX_TOP_LOGPROBS = 20  # OpenAI's bound
 MAX_STOP_STRINGS = 16
 MAX_STOP_LENGTH = 256  # characters
 MAX_LOGIT_BIAS = 1024  # entries
+MAX_INPUTS = 2048  # of one request for embeddings; OpenAI's bound
 MAX_GRAMMAR = 64 * 2**10  # characters of a schema or grammar
 MAX_REGEX = 4 * 2**10  # characters
 MAX_CALLS_GRAMMAR = 2**20  # characters of what is made of all tools; each of their schemas has MAX_GRAMMAR
@@ -273,6 +275,50 @@ class CompletionRequest:
     suffix: str | None = None
     echo: bool = False
     template: str | None = None
+
+
+@dataclass(frozen=True)
+class EmbeddingRequest:
+    """Texts, or token ids, that are to become vectors.
+
+    `dimensions` None asks for as many as the model has. `may_cut`: an input that is too long is cut, not refused.
+    """
+
+    model: str
+    inputs: tuple[str | tuple[int, ...], ...]
+    dimensions: int | None = None
+    may_cut: bool = False
+
+    def __post_init__(self) -> None:
+        _check_count("the number of inputs", len(self.inputs), 1, MAX_INPUTS)
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """A vector for each input, as arrays of 32-bit floats (typecode `f`)."""
+
+    vectors: tuple[array[float], ...]
+    prompt_tokens: int
+
+
+@dataclass(frozen=True)
+class RankRequest:
+    """Texts that are to be put in order by how well they answer a query."""
+
+    model: str
+    query: str
+    documents: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        _check_count("the number of documents", len(self.documents), 1, MAX_INPUTS)
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """A score from 0 to 1 for each document, in the order in which they were given."""
+
+    scores: tuple[float, ...]
+    prompt_tokens: int
 
 
 class FinishReason(Enum):

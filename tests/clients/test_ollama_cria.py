@@ -11,11 +11,13 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import ollama
 import pytest
 
+from camelid.cli.main import run
 from camelid.store.local import find
 from camelid.store.manifests import DOCKER_MANIFEST, OLLAMA_LAYER, Layer, write_manifest
 from camelid.store.names import parse_name
@@ -163,6 +165,51 @@ def test_a_stored_model_is_loaded_when_it_is_asked_for_and_unloaded_on_request(c
     assert client.generate("mine", "", keep_alive=0).done_reason == "unload"
     assert {model.model for model in client.ps().models} == {"cria"}
     assert client.generate("cria", "").done_reason == "load"
+
+
+@pytest.mark.parametrize(
+    ("keep_alive", "seconds"), [("10m", 600), (90, 90), ("1h30m", 5400), (None, 300), (-1, 1e9), ("-1m", 1e9)]
+)
+def test_a_model_stays_as_long_as_its_last_request_asked(
+    client: ollama.Client, keep_alive: float | str | None, seconds: float
+) -> None:
+    client.chat("mine", HELLO, keep_alive=keep_alive, options={"num_predict": 1})
+    (left_s,) = (
+        (model.expires_at - datetime.now(UTC)).total_seconds()  # type: ignore[operator]
+        for model in client.ps().models
+        if model.model == "mine:latest"
+    )
+    assert left_s > seconds - 60
+    assert left_s <= seconds or seconds == 1e9
+
+
+def test_a_model_that_is_told_to_leave_at_once_leaves_behind_its_answer(client: ollama.Client) -> None:
+    assert client.chat("mine", HELLO, keep_alive=0).done
+    while "mine:latest" in {model.model for model in client.ps().models}:
+        pass
+
+
+def test_openais_clients_load_models_of_the_store_too(url: str, client: ollama.Client) -> None:
+    body = {"model": "mine", "messages": HELLO, "max_tokens": 2}
+    assert post(url, "/v1/chat/completions", body)["usage"]["completion_tokens"] == 2
+    assert "mine:latest" in {model.model for model in client.ps().models}
+
+
+def test_the_command_shows_and_stops_what_is_loaded(
+    url: str, client: ollama.Client, capsys: pytest.CaptureFixture[str]
+) -> None:
+    port = url.rpartition(":")[2]
+    client.generate("mine", "", keep_alive="1h")
+    assert run(["ps", "--port", port]) == 0
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert head.split() == ["NAME", "ID", "SIZE", "PROCESSOR", "CONTEXT", "UNTIL"]
+    shown = {row.split()[0]: row for row in rows}
+    assert shown["cria"].endswith("Forever")
+    assert shown["mine:latest"].endswith(" 59 minutes from now")
+    assert run(["stop", "mine", "--port", port]) == 0
+    assert {model.model for model in client.ps().models} == {"cria"}
+    assert run(["stop", "nope", "--port", port]) == 1
+    assert 'couldn\'t find model "nope" to stop' in capsys.readouterr().err
 
 
 def test_a_model_is_copied_and_deleted(client: ollama.Client) -> None:

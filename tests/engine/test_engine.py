@@ -453,4 +453,5 @@ def test_stats_name_levels_and_counts():
         "guessed_tokens": 0,
         "right_guesses": 0,
         "preemptions": 0,
+        "embedded_texts": 0,
     }

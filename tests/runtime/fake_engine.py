@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
-from camelid.engine.request import GenerateRequest, Token
+from camelid.engine.request import Embedded, EmbedRequest, GenerateRequest, Token
 from camelid.errors import FormatError, InvalidRequest, Overloaded, RequestsFailed
 from camelid.grammar.vocabulary import Vocabulary
 from camelid.runtime.frames import Load
@@ -42,6 +42,7 @@ class FakeEngine:
         self._step_s = step_s
         self._sequences: dict[str, _Sequence] = {}
         self._num_steps = 0
+        self._texts: list[EmbedRequest] = []
 
     def learn(self, vocabulary: Vocabulary) -> None:
         pass
@@ -58,11 +59,29 @@ class FakeEngine:
         self._sequences[request.id] = _Sequence(request, answers, set(request.finished))
 
     def abort(self, request_id: str, choice: int | None = None) -> None:
+        self._texts = [request for request in self._texts if request.id != request_id]
         sequence = self._sequences.get(request_id)
         if sequence is not None and choice is not None:
             sequence.finished.add(choice)
         if sequence is not None and (choice is None or len(sequence.finished) == sequence.request.num_choices):
             del self._sequences[request_id]
+
+    def submit_texts(self, request: EmbedRequest) -> None:
+        if any(REFUSED in ids for ids in request.texts):
+            raise InvalidRequest("the text is refused", field="input")
+        self._texts.append(request)
+
+    def has_texts(self) -> bool:
+        return bool(self._texts)
+
+    def embed(self) -> list[Embedded]:
+        request = self._texts.pop(0)
+        if any(KILLS in ids for ids in request.texts):
+            os.kill(os.getpid(), 9)
+        return [Embedded(request.id, tuple(bytes(ids) for ids in request.texts))]
+
+    def warm_up(self) -> float:
+        return 0.001
 
     def has_work(self) -> bool:
         return bool(self._sequences)

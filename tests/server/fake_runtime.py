@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from array import array
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -12,9 +13,13 @@ from camelid.types import (
     ChatRequest,
     CompletionRequest,
     Echo,
+    EmbeddingRequest,
+    Embeddings,
     Event,
     Finished,
     FinishReason,
+    Ranking,
+    RankRequest,
     Sampling,
     Started,
     Text,
@@ -77,6 +82,7 @@ class FakeRuntime:
     num_open: int = 0
     num_closed_early: int = 0
     loads: list[str] = field(default_factory=list)
+    kept: list[tuple[str, float | None]] = field(default_factory=list)
     load_error: CamelidError | None = None
     may_load: asyncio.Event | None = None
     is_closed: bool = False
@@ -119,8 +125,24 @@ class FakeRuntime:
             self.num_closed_early += not is_done
             self.closed.set()
 
-    async def unload(self, name: str) -> None:
-        raise NotImplementedError
+    async def ready(self, name: str, keep_s: float | None = None) -> ModelStatus:
+        self.kept.append((name, keep_s))
+        for model in self.models:
+            if model.name == name:
+                return model
+        raise NotFound(f"there is no model {name!r}")
+
+    async def keep(self, name: str, keep_s: float | None) -> ModelStatus:
+        return await self.ready(name, keep_s)
+
+    async def release(self, name: str) -> None:
+        self.kept.append((name, 0.0))
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        return Embeddings(tuple(array("f", [1.0, 0.0]) for _ in request.inputs), 2 * len(request.inputs))
+
+    async def rank(self, request: RankRequest) -> Ranking:
+        return Ranking(tuple(1 / len(text) for text in request.documents), 7)
 
     async def count_tokens(self, request: ChatRequest) -> int:
         return 7

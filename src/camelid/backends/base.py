@@ -1,4 +1,4 @@
-"""What a backend owes: the dozen operations that a model's forward pass is written in, and the memory they work on.
+"""What a backend owes: the operations that a model's forward pass is written in, and the memory they work on.
 
 The operations are coarse so that each side may fuse inside: `linear` hides dequantization and the quantization of its
 input, `attend` hides rotation, the page writes and paged attention. A model says neither device nor block type; a
@@ -94,6 +94,7 @@ class Batch:
     page_copies: NDArray[np.int32] = field(  # (C, 2) from, to; copied before all else
         default_factory=lambda: np.empty((0, 2), np.int32)
     )
+    segments: NDArray[np.int32] | None = None  # (T,) 0 or 1: which of a pair's two texts; None: all of one text
 
 
 @dataclass(frozen=True)
@@ -153,6 +154,27 @@ class Ops(Protocol):
 
         Source: Shazeer 2020 (SwiGLU). May work in place.
         """
+
+    def layer_norm(self, parts: Sequence[Array], weight: Vector, bias: Vector, epsilon: float) -> Array:
+        """Return (s − mean(s)) / sqrt(variance(s) + epsilon) × weight + bias, row by row, with s the sum of `parts`.
+
+        Source: Ba et al. 2016 (layer normalization).
+        """
+
+    def gelu(self, x: Array) -> Array:
+        """Return x × Φ(x), with Φ the normal distribution's. May work in place. Source: Hendrycks and Gimpel 2016."""
+
+    def attend_whole(self, q: Array, k: Array, v: Array, attention: AttentionSpec, batch: Batch) -> Array:
+        """Rotate q and k, and let every token attend to all tokens of its sequence: nothing is kept in pages.
+
+        The batch holds its sequences whole. Shapes as for `attend`. Source: Vaswani et al. 2017; Devlin et al. 2019.
+        """
+
+    def rows(self, x: Array, indexes: NDArray[np.int32]) -> Array:
+        """Return the rows `indexes` of x."""
+
+    def tanh(self, x: Array) -> Array:
+        """Return tanh(x). May work in place."""
 
     def logits(self, x: Array, head: Weight, wanted: NDArray[np.int32]) -> Array:
         """Return the scores of all vocabulary entries for the rows `wanted`: (W, V)."""

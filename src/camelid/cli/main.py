@@ -24,6 +24,8 @@ EXIT_INTERRUPTED = 130  # what shells report for a process that SIGINT ended
 VERBS = {
     "run": ("camelid.cli.run", "Ask a model once, or chat with it."),
     "serve": ("camelid.cli.serve", "Serve models over HTTP, with the APIs of OpenAI and Ollama."),
+    "ps": ("camelid.cli.ps", "Show the models that a running server has in memory."),
+    "stop": ("camelid.cli.stop", "Have a running server unload a model."),
     "pull": ("camelid.cli.pull", "Fetch a model from a registry."),
     "push": ("camelid.cli.push", "Send a model to a registry."),
     "list": ("camelid.cli.list", "Show the models on this machine."),

@@ -7,12 +7,16 @@ from typing import Any, TypeVar
 
 import click
 
-from camelid.settings import SETTINGS, LogSettings, ModelSettings, ServerSettings, Setting, parse_bool
+from camelid.settings import SETTINGS, KeepSettings, LogSettings, ModelSettings, ServerSettings, Setting, parse_bool
+
+Groups = type[ModelSettings | KeepSettings | ServerSettings | LogSettings]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
-def setting_options(*groups: type[ModelSettings | ServerSettings | LogSettings]) -> Callable[[_Command], _Command]:
+def setting_options(
+    *groups: type[ModelSettings | KeepSettings | ServerSettings | LogSettings],
+) -> Callable[[_Command], _Command]:
     """Return a decorator that adds a flag for every setting of `groups`. Values arrive as text; unset ones as None."""
     names = {name for group in groups for name in group.__dataclass_fields__}
 
@@ -22,6 +26,15 @@ def setting_options(*groups: type[ModelSettings | ServerSettings | LogSettings])
         return command
 
     return decorate
+
+
+def server_options(command: _Command) -> _Command:
+    """Add the flags that say where a running server is, and its key."""
+    for name in ("api_key", "port", "host"):
+        setting = next(row for row in SETTINGS if row.name == name)
+        help_text = {"host": "Address of the server.", "port": "Port of the server.", "api_key": "Key of the server."}
+        command = click.option(setting.flag, name, default=None, metavar=setting.metavar, help=help_text[name])(command)
+    return command
 
 
 def _option(setting: Setting) -> Callable[[_Command], _Command]:

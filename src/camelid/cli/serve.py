@@ -5,12 +5,12 @@ from __future__ import annotations
 import click
 
 from camelid.cli.options import setting_options
-from camelid.settings import LogSettings, ModelSettings, ServerSettings, group, read_settings
+from camelid.settings import KeepSettings, LogSettings, ModelSettings, ServerSettings, group, read_settings
 
 
 @click.command("serve")
 @click.argument("model", default="cria")
-@setting_options(ServerSettings, ModelSettings, LogSettings)
+@setting_options(ServerSettings, ModelSettings, KeepSettings, LogSettings)
 def command(model: str, **flags: str | None) -> None:
     """Serve MODEL with the APIs of OpenAI and Ollama, until SIGTERM or Ctrl-C.
 
@@ -23,4 +23,4 @@ def command(model: str, **flags: str | None) -> None:
 
     configure_logs(group(LogSettings, settings))
     own = group(ModelSettings, settings)
-    serve(Runtime(own), group(ServerSettings, settings), model, models=own.models)
+    serve(Runtime(own, keep=group(KeepSettings, settings)), group(ServerSettings, settings), model, models=own.models)

@@ -15,14 +15,16 @@ from itertools import count
 from camelid.backends.base import Backend, Drawn, Forward
 from camelid.errors import BrokenLogits, InvalidRequest, Overloaded, RequestsFailed
 from camelid.grammar.vocabulary import Vocabulary
+from camelid.types import Sampling
 
 from .admission import FinishRate, check_request
+from .embedding import Embedder, Encodes
 from .executor import Executor
 from .grammars import Grammars
 from .keeper import Keeper, NoStore, PageStore
 from .pace import Pace
 from .plan import Plan
-from .request import GenerateRequest, Token
+from .request import Embedded, EmbedRequest, GenerateRequest, Token
 from .scheduler import Scheduler
 from .sequence import Sequence
 from .settings import EngineSettings
@@ -42,11 +44,14 @@ class Engine:
         settings: EngineSettings,
         clock_s: Callable[[], float] = time.monotonic,
         store: PageStore | None = None,
+        encoder: Encodes | None = None,
     ) -> None:
+        """Be ready. `encoder` is the model once more if it can make embeddings, too."""
         self.settings = settings
         self._scheduler = Scheduler(settings)
         self._keeper = Keeper(backend, self._scheduler.pool, store or NoStore())
         self._executor = Executor(model, backend)
+        self._embedder = Embedder(encoder, backend, settings, self._scheduler.pool) if encoder else None
         self._grammars = Grammars()
         self._requests: dict[str, list[Sequence]] = {}  # the sequences that are not finished
         self._arrivals = count()
@@ -84,6 +89,8 @@ class Engine:
 
     def abort(self, request_id: str, choice: int | None = None) -> None:
         """Give up a request, or one of its choices, and free its pages now. One that is unknown or finished is fine."""
+        if self._embedder is not None:
+            self._embedder.abort(request_id)
         for sequence in reversed(self._requests.get(request_id, [])):
             if choice is None or sequence.choice == choice:
                 self._scheduler.remove(sequence)
@@ -111,13 +118,44 @@ class Engine:
         """Return whether a step would do something."""
         return bool(self._requests)
 
+    def submit_texts(self, request: EmbedRequest) -> None:
+        """Queue texts that are to become vectors. Raises ContextOverflow, InvalidRequest, Overloaded."""
+        if self._embedder is None:
+            raise InvalidRequest("this model does not support embeddings", field="model")
+        self._embedder.submit(request)
+
+    def embed(self) -> list[Embedded]:
+        """Run one step for texts and return the requests that are complete with it.
+
+        While a text waits for pages, no answer starts: those that run end, so its turn comes.
+        """
+        if self._embedder is None:
+            return []
+        complete = self._embedder.step()
+        self._scheduler.is_closed = self._embedder.is_starved
+        return complete
+
+    def has_texts(self) -> bool:
+        """Return whether texts wait for their vectors."""
+        return self._embedder is not None and self._embedder.has_work
+
+    def warm_up(self) -> float:
+        """Make two tokens, which touches every weight, and return the seconds of the second."""
+        self.submit(GenerateRequest("warm-up", (0,), Sampling(temperature=0.0), max_tokens=2))
+        seconds = 0.0
+        while self.has_work():
+            started_s = self._clock_s()
+            self.step()
+            seconds = self._clock_s() - started_s
+        return seconds
+
     def stats(self) -> dict[str, float]:
         """Return levels and counts by name, as metrics show them.
 
         Levels: sequences_running, sequences_waiting, pages (all), pages_held (by sequences), pages_cached (held by
         none, but their content can still be found), last_step_seconds. Counts since the engine was made: steps,
         computed_tokens (that went through the model), generated_tokens, reused_tokens (that the prefix cache spared),
-        guessed_tokens (by prompt lookup) and right_guesses (of them), preemptions.
+        guessed_tokens (by prompt lookup) and right_guesses (of them), preemptions, embedded_texts.
         """
         scheduler = self._scheduler
         return {
@@ -132,6 +170,7 @@ class Engine:
             "guessed_tokens": scheduler.num_guessed_tokens,
             "right_guesses": scheduler.num_right_guesses,
             "preemptions": scheduler.num_preemptions,
+            "embedded_texts": self._embedder.num_texts if self._embedder is not None else 0,
         }
 
     def close(self) -> None:

@@ -62,3 +62,23 @@ class Token:
     top: tuple[tuple[int, float], ...] = ()
     cached_tokens: int = 0
     prompt_scores: tuple[Score, ...] = ()
+
+
+@dataclass(frozen=True)
+class EmbedRequest:
+    """Make a vector of each of `texts`, which are ids with all that the model wants around them.
+
+    `seconds` says, where texts are pairs, with which token the second one of each begins.
+    """
+
+    id: str
+    texts: tuple[tuple[int, ...], ...]
+    seconds: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Embedded:
+    """The vectors of a request's texts, in their order: 32-bit floats, little-endian."""
+
+    request_id: str
+    vectors: tuple[bytes, ...]

@@ -39,6 +39,7 @@ class Scheduler:
         self.pool = PagePool(settings.num_pages)
         self.waiting: list[Sequence] = []  # the oldest first
         self.running: list[Sequence] = []  # the oldest first
+        self.is_closed = False  # nothing that waits is started: somebody else waits for pages
         self.num_preemptions = 0
         self.num_reused_tokens = 0  # that the prefix cache spared
         self.num_guessed_tokens = self.num_right_guesses = 0
@@ -87,7 +88,7 @@ class Scheduler:
         draft.budget = min(draft.budget, pace.prompt_tokens(len(decodes)))
         for sequence in prompts:
             self._continue_prompt(sequence, draft)
-        if not draft.preempted:  # else a newcomer might be thrown out again at once
+        if not (draft.preempted or self.is_closed):  # else a newcomer might be thrown out again at once
             self._admit(draft)
         return draft.plan()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from camelid.backends.base import Array, Batch, Ops, Vector, Weight
+from camelid.errors import UnsupportedModel
 
 from .spec import ModelSpec
 
@@ -44,7 +45,11 @@ class Llama:
     head: Weight
 
     def forward(self, ops: Ops, batch: Batch) -> Array:
-        """Run the new tokens of `batch` and return the logits of its wanted rows: (W, V).
+        """Run the new tokens of `batch` and return the logits of its wanted rows: (W, V)."""
+        return ops.logits(self.hidden(ops, batch), self.head, batch.wanted)
+
+    def hidden(self, ops: Ops, batch: Batch) -> Array:
+        """Run the new tokens of `batch` and return their last hidden states, normed: (T, dim).
 
         Source: Touvron et al. 2023 (Llama 2); Grattafiori et al. 2024 (Llama 3).
         """
@@ -59,7 +64,11 @@ class Llama:
             gate, up = _apply(ops, layer.gate_up, h)  # (T, ffn_dim) each
             (fed,) = _apply(ops, layer.down, ops.gate(gate, up))
             x, h = ops.add_norm(x, fed, next_norm, epsilon)
-        return ops.logits(h, self.head, batch.wanted)
+        return h
+
+    def scores(self, ops: Ops, batch: Batch) -> Array:
+        """Refuse: there is no classifier in this architecture. Raises UnsupportedModel."""
+        raise UnsupportedModel("this model has no classifier", hint="rank with a model that was made for it")
 
 
 def _apply(ops: Ops, linear: Linear, x: Array) -> tuple[Array, ...]:

@@ -7,18 +7,23 @@ everything that is missing. Which file, which backend and how many pages is deci
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
+
+import numpy as np
 
 from camelid.backends.base import Array, Backend, Batch, Ops, Tensor, Vector
 from camelid.backends.base import Weight as PlacedWeight
 from camelid.errors import MissingTensor, ModelError, UnsupportedModel
 from camelid.formats.checkpoint import Checkpoint, read
 
+from .bert import Bert, BertLayer, Classifier, Norm
 from .llama import Layer, Linear, Llama
 from .names import Naming, tensor_name
-from .spec import ModelSpec, Weight
+from .rope import attention_spec
+from .spec import EncoderSpec, ModelSpec, Weight
+from .spec_encoder import ENCODERS, read_encoder
 from .spec_gguf import ROPE_DIVISORS, read_gguf
 from .spec_hf import read_hugging_face
 from .spec_meta import is_meta, read_meta
@@ -40,6 +45,12 @@ class Model(Protocol):
     def forward(self, ops: Ops, batch: Batch) -> Array:
         """Run the new tokens of `batch` and return the logits of its wanted rows: (W, V)."""
 
+    def hidden(self, ops: Ops, batch: Batch) -> Array:
+        """Run the new tokens of `batch` and return their last hidden states: (T, dim)."""
+
+    def scores(self, ops: Ops, batch: Batch) -> Array:
+        """Return what a classifier makes of the first token of each sequence: (S, labels)."""
+
 
 def read_spec(checkpoint: Checkpoint) -> ModelSpec:
     """Return the spec of a GGUF file, of a Hugging Face folder or of Meta's.
@@ -48,9 +59,15 @@ def read_spec(checkpoint: Checkpoint) -> ModelSpec:
     architecture or a feature that is not implemented.
     """
     try:
-        return _READERS[naming_of(checkpoint)](checkpoint)
+        return _reader_of(checkpoint)(checkpoint)
     except ModelError as error:
         raise type(error)(f"{checkpoint.path}: {error.message}", hint=error.hint) from error
+
+
+def _reader_of(checkpoint: Checkpoint) -> Callable[[Checkpoint], ModelSpec]:
+    naming = naming_of(checkpoint)
+    is_encoder = naming is Naming.GGUF and checkpoint.metadata["general.architecture"] in ENCODERS
+    return read_encoder if is_encoder else _READERS[naming]
 
 
 def naming_of(checkpoint: Checkpoint) -> Naming:
@@ -69,7 +86,8 @@ def load_model(checkpoint: Checkpoint, backend: Backend) -> Model:
     """
     spec = read_spec(checkpoint)
     check_tensors(checkpoint, spec)
-    return _build(_Placer(checkpoint, backend, naming_of(checkpoint)), spec)
+    placer = _Placer(checkpoint, backend, naming_of(checkpoint))
+    return _build(placer, spec) if spec.encoder is None else _build_bert(placer, spec, spec.encoder)
 
 
 def used_tensors(checkpoint: Checkpoint, spec: ModelSpec) -> dict[str, Slot]:
@@ -113,6 +131,8 @@ def _is_redundant(name: str) -> bool:
     """Whether the tensor only repeats the metadata: rotation tables, and the head that tied models are sometimes saved
     with.
     """
+    if name in (tensor_name(Naming.GGUF, Weight.CLASSIFIER_DENSE, is_bias=is_bias) for is_bias in (False, True)):
+        return True  # a pooler without a classifier behind it
     tables = ("rotary_emb.inv_freq", ".attn_rot_embd.weight", ".rope_freqs.weight")
     return name in (ROPE_DIVISORS, "rope.freqs", tensor_name(Naming.HUGGING_FACE, Weight.HEAD)) or name.endswith(tables)
 
@@ -135,6 +155,22 @@ class _Placer:
         name = tensor_name(self.naming, weight, layer)
         info = self.checkpoint.tensors[name]
         return self.backend.place(Tensor(name, info.shape, info.block_type, self.checkpoint.raw(name)))
+
+    def thirds(self, spec: ModelSpec, weight: Weight, layer: int) -> Linear:
+        """Return the three matrices that lie in one, a third of its rows each, and their biases."""
+        name = tensor_name(self.naming, weight, layer)
+        info, rows = self.checkpoint.tensors[name], self.checkpoint.raw(name)
+        shape = (info.shape[0] // 3, info.shape[1])
+        parts = np.split(rows, 3)
+        placed = (self.backend.place(Tensor(name, shape, info.block_type, part)) for part in parts)
+        return Linear(tuple(placed), self._third_biases(weight, layer) if weight in spec.biased else (None,) * 3)
+
+    def _third_biases(self, weight: Weight, layer: int) -> tuple[Vector, ...]:
+        values = read(self.checkpoint, tensor_name(self.naming, weight, layer, is_bias=True))
+        return tuple(self.backend.place_vector(part) for part in np.split(values, 3))
+
+    def norm(self, weight: Weight, layer: int = 0) -> Norm:
+        return Norm(self.vector(weight, layer), self.vector(weight, layer, is_bias=True))
 
     def vector(self, weight: Weight, layer: int = 0, *, is_bias: bool = False) -> Vector:
         return self.backend.place_vector(
@@ -168,3 +204,35 @@ def _build_layer(placer: _Placer, spec: ModelSpec, index: int) -> Layer:
         gate_up=placer.linear(spec, index, Weight.GATE, Weight.UP),
         down=placer.linear(spec, index, Weight.DOWN),
     )
+
+
+def _build_bert(placer: _Placer, spec: ModelSpec, encoder: EncoderSpec) -> Bert:
+    return Bert(
+        spec=spec,
+        attention=attention_spec(spec),
+        embedding=placer.matrix(Weight.EMBEDDING),
+        positions=placer.matrix(Weight.POSITIONS) if encoder.num_positions else None,
+        segments=placer.matrix(Weight.SEGMENTS) if encoder.num_segments else None,
+        embedding_norm=placer.norm(Weight.EMBEDDING_NORM),
+        layers=tuple(_build_bert_layer(placer, spec, encoder, index) for index in range(spec.num_layers)),
+        classifier=_build_classifier(placer, spec, encoder) if encoder.num_labels else None,
+    )
+
+
+def _build_bert_layer(placer: _Placer, spec: ModelSpec, encoder: EncoderSpec, index: int) -> BertLayer:
+    split = (Weight.QUERY, Weight.KEY, Weight.VALUE)
+    return BertLayer(
+        query_key_value=placer.thirds(spec, Weight.QUERY_KEY_VALUE, index)
+        if encoder.is_fused
+        else placer.linear(spec, index, *split),
+        attention_out=placer.linear(spec, index, Weight.ATTENTION_OUT),
+        attention_norm=placer.norm(Weight.ATTENTION_OUT_NORM, index),
+        up=placer.linear(spec, index, *((Weight.GATE, Weight.UP) if encoder.is_gated else (Weight.UP,))),
+        down=placer.linear(spec, index, Weight.DOWN),
+        ffn_norm=placer.norm(Weight.FFN_OUT_NORM, index),
+    )
+
+
+def _build_classifier(placer: _Placer, spec: ModelSpec, encoder: EncoderSpec) -> Classifier:
+    dense = placer.linear(spec, 0, Weight.CLASSIFIER_DENSE) if encoder.has_dense else None
+    return Classifier(dense, placer.linear(spec, 0, Weight.CLASSIFIER))

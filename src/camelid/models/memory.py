@@ -20,7 +20,7 @@ class MemoryNeed:
     """What a model needs: its weights once, and pages for every token that is kept."""
 
     weight_bytes: int
-    page_bytes: int  # PAGE_TOKENS tokens over all layers
+    page_bytes: int  # PAGE_TOKENS tokens over all layers; 0 for a model that keeps nothing
 
     @property
     def bytes_per_token(self) -> int:
@@ -42,6 +42,8 @@ class MemoryNeed:
 def memory_need(checkpoint: Checkpoint, spec: ModelSpec, backend: Backend, cache_type: CacheType) -> MemoryNeed:
     """Return what `checkpoint` takes on `backend`, counting its weights as they lie in the file."""
     weight_bytes = sum(checkpoint.tensors[name].size_bytes for name in used_tensors(checkpoint, spec))
+    if spec.encoder is not None:
+        return MemoryNeed(weight_bytes, 0)
     return MemoryNeed(weight_bytes, backend.page_bytes(attention_spec(spec), cache_type))
 
 

@@ -43,6 +43,10 @@ MIXES = {
 }
 
 
+# Small tables whose every element counts
+SMALL = frozenset({Weight.POSITIONS, Weight.SEGMENTS, Weight.CLASSIFIER, Weight.CLASSIFIER_DENSE})
+
+
 def find_mix(name: str) -> Mix:
     """Return the mix of that name, in upper or lower case. Raises InvalidRequest."""
     mix = MIXES.get(name.upper())
@@ -55,7 +59,7 @@ def find_mix(name: str) -> Mix:
 
 def block_type(mix: Mix, spec: ModelSpec, slot: Slot) -> BlockType:
     """Return the type that `slot` gets. Norms and biases stay F32, and so do rows that fill no whole block, as F16."""
-    if len(slot.shape) == 1:
+    if len(slot.shape) == 1 or slot.weight in SMALL:
         return BlockType.F32
     wanted = _wanted(mix, spec, slot)
     for choice in (wanted, BlockType.Q8_0):

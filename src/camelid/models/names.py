@@ -32,6 +32,15 @@ _NAMES: dict[Weight, tuple[str, str, str]] = {
     Weight.GATE: ("blk.{}.ffn_gate", "model.layers.{}.mlp.gate_proj", "layers.{}.feed_forward.w1"),
     Weight.UP: ("blk.{}.ffn_up", "model.layers.{}.mlp.up_proj", "layers.{}.feed_forward.w3"),
     Weight.DOWN: ("blk.{}.ffn_down", "model.layers.{}.mlp.down_proj", "layers.{}.feed_forward.w2"),
+    # Models that only read; folders of them are not loaded yet, and the second names are BERT's own.
+    Weight.SEGMENTS: ("token_types", "embeddings.token_type_embeddings", "-"),
+    Weight.POSITIONS: ("position_embd", "embeddings.position_embeddings", "-"),
+    Weight.EMBEDDING_NORM: ("token_embd_norm", "embeddings.LayerNorm", "-"),
+    Weight.QUERY_KEY_VALUE: ("blk.{}.attn_qkv", "encoder.layers.{}.attn.Wqkv", "-"),
+    Weight.ATTENTION_OUT_NORM: ("blk.{}.attn_output_norm", "encoder.layer.{}.attention.output.LayerNorm", "-"),
+    Weight.FFN_OUT_NORM: ("blk.{}.layer_output_norm", "encoder.layer.{}.output.LayerNorm", "-"),
+    Weight.CLASSIFIER_DENSE: ("cls", "pooler.dense", "-"),
+    Weight.CLASSIFIER: ("cls.output", "classifier", "-"),
 }
 
 

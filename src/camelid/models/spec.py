@@ -94,6 +94,36 @@ class Weight(Enum):
     GATE = "gate"
     UP = "up"
     DOWN = "down"
+    # models that only read
+    SEGMENTS = "segments"
+    POSITIONS = "positions"
+    EMBEDDING_NORM = "embedding_norm"
+    QUERY_KEY_VALUE = "query_key_value"  # one matrix for the three
+    ATTENTION_OUT_NORM = "attention_out_norm"
+    FFN_OUT_NORM = "ffn_out_norm"
+    CLASSIFIER_DENSE = "classifier_dense"
+    CLASSIFIER = "classifier"
+
+
+class Pooling(Enum):
+    """How the hidden states of a text become one vector; the values are GGUF's `pooling_type`."""
+
+    MEAN = 1
+    CLS = 2  # the first token's
+    LAST = 3
+    RANK = 4  # a classifier's score of the first token's, for pairs of texts
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """Which parts a model has that only reads. A number of 0 means that the table is not there."""
+
+    num_segments: int
+    num_positions: int  # without a table of positions, queries and keys rotate
+    num_labels: int  # of a classifier
+    has_dense: bool  # the classifier has a layer of its own before the last
+    is_gated: bool  # the feed-forward layers are gated with SiLU, else plain with GELU
+    is_fused: bool  # queries, keys and values have one matrix
 
 
 @dataclass(frozen=True)
@@ -119,6 +149,8 @@ class ModelSpec:
     rope: RopeSpec
     is_tied: bool  # the head is the embedding
     biased: frozenset[Weight] = field(default_factory=frozenset)
+    pooling: Pooling | None = None  # None: the file does not say
+    encoder: EncoderSpec | None = None  # None: a model that generates
 
     def __post_init__(self) -> None:
         if self.num_heads % self.num_kv_heads:

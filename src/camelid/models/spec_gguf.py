@@ -18,7 +18,7 @@ from camelid.formats.checkpoint import Checkpoint, read
 from . import spec as bounds
 from .fields import Fields, refusal
 from .names import Naming, tensor_name
-from .spec import DivisorScaling, LinearScaling, ModelSpec, RopeScaling, RopeSpec, Weight, YarnScaling
+from .spec import DivisorScaling, LinearScaling, ModelSpec, Pooling, RopeScaling, RopeSpec, Weight, YarnScaling
 from .weights import LAYER_WEIGHTS
 
 ARCHITECTURES = ("llama",)
@@ -31,7 +31,7 @@ def read_gguf(checkpoint: Checkpoint) -> ModelSpec:
     """Return the spec. Raises ModelError and UnsupportedModel, neither of which names the file."""
     architecture = Fields(checkpoint.metadata).text("general.architecture")
     if architecture not in ARCHITECTURES:
-        hint = f"GGUF architectures that are: {', '.join(ARCHITECTURES)} ({FAMILIES})"
+        hint = f"GGUF architectures that are: {', '.join(ARCHITECTURES)} ({FAMILIES}), bert, nomic-bert (embeddings)"
         raise UnsupportedModel(f"the architecture {architecture!r:.80} is not implemented", hint=hint)
     fields = Fields(checkpoint.metadata, f"{architecture}.")
     _refuse_features(fields)
@@ -46,14 +46,24 @@ def read_gguf(checkpoint: Checkpoint) -> ModelSpec:
         num_kv_heads=_per_layer(fields, "attention.head_count_kv", bounds.MAX_HEADS, default=num_heads),
         head_dim=head_dim,
         ffn_dim=_per_layer(fields, "feed_forward_length", bounds.MAX_FFN_DIM),
-        vocab_size=_vocab_size(checkpoint, fields),
+        vocab_size=vocab_size_of(checkpoint, fields),
         context_length=_context_length(fields),
         norm_epsilon=fields.number("attention.layer_norm_rms_epsilon", 1e-12, 0.1),
         softmax_scale=fields.number("attention.scale", 1e-6, 1e3, default=1.0 / math.sqrt(head_dim)),
         rope=_rope(checkpoint, fields, head_dim),
         is_tied=tensor_name(Naming.GGUF, Weight.HEAD) not in checkpoint.tensors,
         biased=_biased(checkpoint),
+        pooling=read_pooling(fields),
     )
+
+
+def read_pooling(fields: Fields) -> Pooling | None:
+    """Return how the model is pooled; None where the file does not say."""
+    value = fields.count("pooling_type", 1 << 16, low=0, default=0)
+    known = {pooling.value: pooling for pooling in Pooling}
+    if value and value not in known:
+        raise UnsupportedModel(f"pooling of type {value} is not implemented", hint="types that are: 1 to 4")
+    return known.get(value)
 
 
 def _refuse_features(fields: Fields) -> None:
@@ -92,7 +102,7 @@ def _head_dim(fields: Fields, dim: int, num_heads: int) -> int:
     return head_dim
 
 
-def _vocab_size(checkpoint: Checkpoint, fields: Fields) -> int:
+def vocab_size_of(checkpoint: Checkpoint, fields: Fields) -> int:
     """Return the number of the embedding's rows, which the token list and the metadata must agree with."""
     name = tensor_name(Naming.GGUF, Weight.EMBEDDING)
     info = checkpoint.tensors.get(name)

@@ -11,12 +11,14 @@ from pathlib import Path
 from camelid import __version__
 from camelid.backends.auto import choose_backend
 from camelid.backends.base import Backend, CacheType
+from camelid.engine.encoder_engine import EncoderEngine
 from camelid.engine.engine import Engine
 from camelid.engine.keeper import PageStore
 from camelid.engine.settings import EngineSettings
 from camelid.errors import ModelError
 from camelid.models.adapters import open_adapted
 from camelid.models.load import load_model
+from camelid.models.memory import num_pages
 from camelid.models.rope import attention_spec
 from camelid.models.spec import ModelSpec
 from camelid.store.local import stamp
@@ -25,7 +27,7 @@ from .frames import Load
 from .prefix_files import PrefixFiles
 
 
-def open_engine(load: Load, say: Callable[[str], None]) -> tuple[Engine, str]:
+def open_engine(load: Load, say: Callable[[str], None]) -> tuple[Engine | EncoderEngine, str]:
     """Open the engine that `load` asks for, saying its stages; return it with the name of its backend.
 
     Raises what opening, loading and allocating raise: FormatError, ModelError, OutOfMemory, InvalidSetting.
@@ -38,18 +40,21 @@ def open_engine(load: Load, say: Callable[[str], None]) -> tuple[Engine, str]:
     say("placing the weights")
     checkpoint = open_adapted(load.path, load.adapters)
     model = load_model(checkpoint, backend)  # what the backend keeps of the mapping keeps it open
-    say("opening the cache")
-    backend.open_pages(attention_spec(model.spec), CacheType(settings.cache_type), load.num_pages)
     limits = EngineSettings(
         vocabulary_size=model.spec.vocab_size,
         context_length=load.context_length,
-        num_pages=load.num_pages,
+        num_pages=load.num_pages or num_pages(load.context_length),
         max_batch_tokens=settings.prefill_chunk,
         max_sequences=settings.max_sequences,
         max_waiting=settings.max_waiting,
         max_guessed=settings.max_guessed,
     )
-    return Engine(model, backend, limits, store=_page_store(load, model.spec, backend)), backend.name
+    if model.spec.encoder is not None:
+        return EncoderEngine(model, backend, limits), backend.name
+    say("opening the cache")
+    backend.open_pages(attention_spec(model.spec), CacheType(settings.cache_type), load.num_pages)
+    store = _page_store(load, model.spec, backend)
+    return Engine(model, backend, limits, store=store, encoder=model), backend.name
 
 
 def _page_store(load: Load, spec: ModelSpec, backend: Backend) -> PageStore | None:

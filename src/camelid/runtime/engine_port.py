@@ -7,17 +7,18 @@ one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from camelid.engine.request import GenerateRequest, Token
+from camelid.engine.request import EmbedRequest, GenerateRequest, Token
 from camelid.errors import CamelidError, Overloaded
 from camelid.grammar.vocabulary import Vocabulary
 
 from .failure import Failure
-from .frames import Abort, Accepted, Command, Failed, Idle, Report, Stepped, Submit
+from .frames import Abort, Accepted, Command, Failed, Idle, Read, Report, Stepped, Submit
 from .journal import Entry, Journal
+from .pending_texts import PendingTexts
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,12 @@ class EnginePort(Protocol):
         Unavailable, RequestsFailed.
         """
 
+    async def embed(self, request: EmbedRequest) -> tuple[bytes, ...]:
+        """Return the vectors of a request's texts, as 32-bit floats, little-endian.
+
+        Raises InvalidRequest, Overloaded, Unavailable, RequestsFailed.
+        """
+
     def stop_choice(self, request_id: str, choice: int) -> None:
         """Give up one choice of a request; no more tokens of it are wanted. The others go on."""
 
@@ -79,6 +86,7 @@ class Streams:
 
     def __init__(self, send: Callable[[Command], None], max_open: int) -> None:
         self.journal = Journal()
+        self.texts = PendingTexts(send, max_open)
         self.stats: Mapping[str, float] = {}
         self._send = send
         self._max_open = max_open
@@ -102,6 +110,11 @@ class Streams:
                 self.journal.close(request.id)
                 self._send(Abort(request.id))
 
+    @property
+    def num_open(self) -> int:
+        """Requests that are not complete, of both kinds."""
+        return len(self.journal) + len(self.texts)
+
     def stop_choice(self, request_id: str, choice: int) -> None:
         """Give up one choice of a request (see `EnginePort.stop_choice`)."""
         entry = self.journal.get(request_id)
@@ -113,8 +126,10 @@ class Streams:
 
     def take(self, report: Report) -> None:
         """Take a report of the engine in. Raises ProtocolError when it contradicts what was reported before."""
-        if isinstance(report, (Stepped, Idle)):
+        if isinstance(report, (Stepped, Read, Idle)):
             self.stats = report.stats
+        if isinstance(report, Read):
+            self.texts.take(report)
         if isinstance(report, Stepped):
             for token in report.tokens:
                 self._take_token(token)
@@ -125,8 +140,9 @@ class Streams:
         elif isinstance(report, Failed):
             self.fail([report.request_id], report.failure.error())
 
-    def fail(self, request_ids: Iterable[str], error: CamelidError) -> None:
+    def fail(self, request_ids: Sequence[str], error: CamelidError) -> None:
         """End requests with `error`; ids that are not open are ignored."""
+        self.texts.fail(request_ids, error)
         for request_id in request_ids:
             if self.journal.get(request_id) is not None:
                 self.journal.close(request_id)
@@ -137,6 +153,7 @@ class Streams:
 
     def fail_all(self, error: CamelidError) -> None:
         """End all open requests with `error`."""
+        self.texts.fail_all(error)
         self.fail([entry.request.id for entry in self.journal], error)
 
     def _take_token(self, token: Token) -> None:

@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from camelid.engine.request import GenerateRequest, Token
+from camelid.engine.request import Embedded, EmbedRequest, GenerateRequest, Token
 from camelid.errors import CamelidError, ProtocolError
 from camelid.grammar.vocabulary import Vocabulary
 from camelid.settings import ModelSettings
@@ -49,6 +49,12 @@ class Submit(msgspec.Struct, frozen=True, tag="submit"):
 
     request: GenerateRequest
     was_admitted: bool = False
+
+
+class Embed(msgspec.Struct, frozen=True, tag="embed"):
+    """Make vectors of texts."""
+
+    request: EmbedRequest
 
 
 class Learn(msgspec.Struct, frozen=True, tag="learn"):
@@ -113,6 +119,15 @@ class Stepped(msgspec.Struct, frozen=True, tag="stepped"):
     stats: dict[str, float]
 
 
+class Read(msgspec.Struct, frozen=True, tag="read"):
+    """What one step for texts completed, often nothing. `step` counts the engine's steps of both kinds."""
+
+    step: int
+    seconds: float
+    complete: list[Embedded]
+    stats: dict[str, float]
+
+
 class Idle(msgspec.Struct, frozen=True, tag="idle"):
     """There is nothing to do, and the engine is well."""
 
@@ -120,8 +135,8 @@ class Idle(msgspec.Struct, frozen=True, tag="idle"):
     stats: dict[str, float]
 
 
-Command = Load | Submit | Learn | Abort
-Report = Loading | Ready | LoadFailed | Accepted | Failed | Stepped | Idle | Logged
+Command = Load | Submit | Learn | Embed | Abort
+Report = Loading | Ready | LoadFailed | Accepted | Failed | Stepped | Read | Idle | Logged
 
 _encoder = msgspec.msgpack.Encoder()
 command_decoder: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)

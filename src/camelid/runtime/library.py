@@ -18,6 +18,7 @@ from camelid.text.detokenize import decode
 from camelid.types import (
     ChatRequest,
     CompletionRequest,
+    EmbeddingRequest,
     Event,
     Generation,
     Grammar,
@@ -160,6 +161,20 @@ class Model:
         request = CompletionRequest(self.name, ids_or_text, self._generation(parameters))
         events = self._loop.iterate(self._runtime.complete(request))
         return events if stream else collect(events)
+
+    def embed(
+        self, texts: str | Sequence[str | Sequence[int]], *, dimensions: int | None = None, may_cut: bool = False
+    ) -> list[list[float]]:
+        """Return a vector of length 1 for each text (or its ids): what is alike points the same way.
+
+        dimensions: the first so many only. may_cut: cut a text that is too long. Raises InvalidRequest,
+        ContextOverflow.
+        """
+        given = (
+            (texts,) if isinstance(texts, str) else tuple(one if isinstance(one, str) else tuple(one) for one in texts)
+        )
+        request = EmbeddingRequest(self.name, given, dimensions, may_cut)
+        return [list(vector) for vector in self._loop.run(self._runtime.embed(request)).vectors]
 
     def tokenize(self, text: str, *, parse_special: bool = False) -> list[int]:
         """Return the ids of a text. With `parse_special`, control tokens that are spelled out are control tokens."""

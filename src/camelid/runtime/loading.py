@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from camelid.backends.auto import choose_backend, devices
 from camelid.backends.base import CacheType
-from camelid.errors import BadVocabulary, OutOfMemory, TemplateError, UnsupportedModel
+from camelid.errors import BadVocabulary, TemplateError, UnsupportedModel
 from camelid.formats import Checkpoint, open_checkpoint
 from camelid.models.adapters import open_adapted
 from camelid.models.load import naming_of, read_spec
@@ -26,7 +26,9 @@ from camelid.text.tokenizer import Tokenizer
 
 from .makers import chat_template, recommended_sampling, recommended_stopping, with_parameters, with_placement
 from .model import Description, NoTemplate, TextSide
-from .sizing import Sizing, choose_sizing
+from .placing import Found, Option, place
+
+NO_CHAT = NoTemplate(TemplateError("this model makes embeddings and does not support chat"))
 
 OLLAMA_VERSION = (0, 33, 0)  # whose models, Modelfiles and templates Camelid follows
 
@@ -34,23 +36,26 @@ _log = logging.getLogger(__name__)
 
 
 def describe(name: str, settings: ModelSettings) -> Description:
-    """Find a model and choose its sizes.
+    """Find a model and choose its sizes, as if it were alone on this machine.
 
     Raises NotFound, FormatError, ModelError, InvalidSetting, and OutOfMemory when it would not fit.
     """
-    files = find(name, settings.models)
+    return place(look_up(find(name, settings.models), settings)).description
+
+
+def look_up(files: ModelFiles, settings: ModelSettings) -> Found:
+    """Read what a model is and what it needs on each device that may be taken.
+
+    Raises FormatError, ModelError, InvalidSetting, MissingDependency.
+    """
     _check_version(files)
     files_stamp = stamp(files.weights, *files.adapters)
     with open_adapted(files.weights, files.adapters) as checkpoint:
         spec = read_spec(checkpoint)
         settings = with_placement(settings, files.parameters, spec.context_length)
-        device, sizing = _place(checkpoint, spec, settings)
+        options = tuple(_option(checkpoint, spec, replace(settings, device=one)) for one in devices(settings))
         num_parameters = sum(math.prod(info.shape) for info in checkpoint.tensors.values())
-    _log.info(
-        "%s: %d parameters, a context of %d tokens, %d pages of cache, %.0f MiB when all are used",
-        *(files.name, num_parameters, sizing.context_length, sizing.num_pages, sizing.memory_bytes / 2**20),
-    )
-    return Description(files, spec, num_parameters, replace(settings, device=device), sizing, files_stamp)
+    return Found(files, files_stamp, spec, num_parameters, options, settings)
 
 
 def _check_version(files: ModelFiles) -> None:
@@ -64,21 +69,10 @@ def _check_version(files: ModelFiles) -> None:
         )
 
 
-def _place(checkpoint: Checkpoint, spec: ModelSpec, settings: ModelSettings) -> tuple[str, Sizing]:
-    """Choose the first device that the model fits on. Raises what choosing a backend and sizes raises."""
-    *others, last = devices(settings)
-    for device in others:
-        try:
-            return device, _sizing(checkpoint, spec, replace(settings, device=device))
-        except OutOfMemory as error:
-            _log.info("not on the %s: %s", device, error.message)
-    return last, _sizing(checkpoint, spec, replace(settings, device=last))
-
-
-def _sizing(checkpoint: Checkpoint, spec: ModelSpec, settings: ModelSettings) -> Sizing:
+def _option(checkpoint: Checkpoint, spec: ModelSpec, settings: ModelSettings) -> Option:
     backend = choose_backend(settings)
     need = memory_need(checkpoint, spec, backend, CacheType(settings.cache_type))
-    return choose_sizing(need, backend.memory().available_bytes, spec.context_length, settings)
+    return Option(settings.device, need, backend.memory().available_bytes)
 
 
 def read_text_side(description: Description) -> TextSide:
@@ -93,9 +87,9 @@ def read_text_side(description: Description) -> TextSide:
         files = description.files
         sampling = with_parameters(recommended_sampling(checkpoint), files.parameters)
         go = files.template if description.settings.go_template else None
-        return TextSide(
-            tokenizer, _template(checkpoint, tokenizer, go), sampling, recommended_stopping(files.parameters)
-        )
+        is_encoder = description.spec.encoder is not None
+        template = NO_CHAT if is_encoder else _template(checkpoint, tokenizer, go)
+        return TextSide(tokenizer, template, sampling, recommended_stopping(files.parameters))
 
 
 def read_tokenizer(checkpoint: Checkpoint) -> Tokenizer:

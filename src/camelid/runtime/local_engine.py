@@ -9,12 +9,12 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 
-from camelid.engine.request import GenerateRequest, Token
+from camelid.engine.request import EmbedRequest, GenerateRequest, Token
 from camelid.errors import Unavailable
 from camelid.grammar.vocabulary import Vocabulary
 
 from .engine_port import EngineHealth, Streams
-from .frames import Command, Learn, Report, Submit
+from .frames import Command, Embed, Learn, Report, Submit
 from .loop import IDLE_REPORT_S, EngineLoop, LineClosed, Steppable
 
 FRESH_S = 10 * IDLE_REPORT_S  # a long prefill step may take seconds
@@ -79,6 +79,10 @@ class LocalEngine:
         """Yield the tokens of a request (see `EnginePort`)."""
         return self._streams.generate(request)
 
+    async def embed(self, request: EmbedRequest) -> tuple[bytes, ...]:
+        """Return the vectors of a request's texts (see `EnginePort`)."""
+        return await self._streams.texts.embed(request)
+
     def stop_choice(self, request_id: str, choice: int) -> None:
         """Give up one choice of a request (see `EnginePort`)."""
         self._streams.stop_choice(request_id, choice)
@@ -90,7 +94,7 @@ class LocalEngine:
     def health(self) -> EngineHealth:
         """Say how the engine is."""
         is_fresh = not self._has_ended and time.monotonic() - self._last_sign < FRESH_S
-        return EngineHealth(is_started=True, is_fresh=is_fresh, num_open=len(self._streams.journal))
+        return EngineHealth(is_started=True, is_fresh=is_fresh, num_open=self._streams.num_open)
 
     async def close(self) -> None:
         """Let the thread finish its step and end. Open requests end with Unavailable."""
@@ -104,7 +108,7 @@ class LocalEngine:
         self._streams.take(report)
 
     def _obey(self, command: Command) -> None:
-        if self._has_ended and isinstance(command, Submit):
+        if self._has_ended and isinstance(command, (Submit, Embed)):
             raise Unavailable("the engine has ended", hint="load the model again")
         self._line.commands.put(command)
 

@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Protocol
 
-from camelid.engine.request import GenerateRequest, Token
+from camelid.engine.request import Embedded, EmbedRequest, GenerateRequest, Token
 from camelid.errors import CamelidError, Overloaded, RequestsFailed
 from camelid.grammar.vocabulary import Vocabulary
 
 from .failure import Failure
-from .frames import Abort, Accepted, Command, Failed, Idle, Learn, Report, Stepped, Submit
+from .frames import Abort, Accepted, Command, Embed, Failed, Idle, Learn, Read, Report, Stepped, Submit
 
 PREPARING_LOOK_S = 0.002  # how often it looks whether a grammar is compiled, when there is nothing else to do
 IDLE_REPORT_S = 1.0  # an idle engine says so this often: the front's health follows within two of them
@@ -43,6 +43,18 @@ class Steppable(Protocol):
 
     def has_work(self) -> bool:
         """True while a request is not complete."""
+
+    def submit_texts(self, request: EmbedRequest) -> None:
+        """Take texts in. Raises Overloaded when the queue is full."""
+
+    def embed(self) -> list[Embedded]:
+        """Make one step for texts, and return the requests that are complete with it."""
+
+    def has_texts(self) -> bool:
+        """True while texts wait for their vectors."""
+
+    def warm_up(self) -> float:
+        """Touch every weight; return the seconds of a step of one token."""
 
     def stats(self) -> Mapping[str, float]:
         """Return what it is doing and has done."""
@@ -90,19 +102,24 @@ class EngineLoop:
             self._obey(command)
         self._take_prepared()
         self._readmit()
-        if self._engine.has_work():
+        has_work, has_texts = self._engine.has_work(), self._engine.has_texts()
+        if has_work:
             self._step()
-        elif not self._preparing:
+        if has_texts:
+            self._embed()
+        if not (has_work or has_texts or self._preparing):
             self._line.send(Idle(self._steps, dict(self._engine.stats())))
 
     def _patience_s(self) -> float:
-        if self._engine.has_work():
+        if self._engine.has_work() or self._engine.has_texts():
             return 0.0
         return PREPARING_LOOK_S if self._preparing else IDLE_REPORT_S
 
     def _obey(self, command: Command) -> None:
         if isinstance(command, Submit):
             self._prepare(command)
+        elif isinstance(command, Embed):
+            self._submit_texts(command.request)
         elif isinstance(command, Abort):
             self._abort(command)
         elif isinstance(command, Learn):
@@ -147,6 +164,12 @@ class EngineLoop:
         else:
             self._line.send(Accepted(request.id))
 
+    def _submit_texts(self, request: EmbedRequest) -> None:
+        try:
+            self._engine.submit_texts(request)
+        except CamelidError as error:
+            self._line.send(Failed(request.id, Failure.of(error)))
+
     def _readmit(self) -> None:
         while self._returning:
             try:
@@ -167,3 +190,9 @@ class EngineLoop:
                 self._line.send(Failed(request_id, Failure.of(error)))
         self._steps += 1
         self._line.send(Stepped(self._steps, time.monotonic() - start, tokens, dict(self._engine.stats())))
+
+    def _embed(self) -> None:
+        start = time.monotonic()
+        complete = self._engine.embed()
+        self._steps += 1
+        self._line.send(Read(self._steps, time.monotonic() - start, complete, dict(self._engine.stats())))

@@ -64,6 +64,7 @@ class Description:
     settings: ModelSettings  # as this model runs: with its device, and what its makers say of context and threads
     sizing: Sizing
     stamp: str  # of the files, taken before they were read
+    vacant_bytes: int = 0  # free on its device when nothing was loaded there
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class LoadedModel:
     text: TextSide
     engine: EnginePort
     grammars: GrammarChecker = field(default_factory=GrammarChecker)
-    loaded_at: float = field(default_factory=time.time)
+    loaded_at: float = field(default_factory=time.time)  # Unix time
 
     @property
     def name(self) -> str:

@@ -15,16 +15,28 @@ from contextlib import aclosing, contextmanager
 from functools import partial
 from typing import Any
 
-from camelid.errors import CamelidError, InvalidRequest, NotFound, Unavailable
-from camelid.settings import ModelSettings
-from camelid.types import ChatRequest, CompletionRequest, Event, Sampling, Tokens
+from camelid.errors import CamelidError, Unavailable
+from camelid.settings import KeepSettings, ModelSettings
+from camelid.types import (
+    ChatRequest,
+    CompletionRequest,
+    EmbeddingRequest,
+    Embeddings,
+    Event,
+    Ranking,
+    RankRequest,
+    Sampling,
+    Tokens,
+)
 
 from . import turn
 from .assembly import open_engine
+from .embedding import embed, rank
 from .engine_port import EnginePort
 from .engine_process import WORKER
 from .frames import Load
-from .loading import describe, read_text_side
+from .loaded_models import LoadedModels
+from .loading import read_text_side
 from .local_engine import LocalEngine
 from .model import Description, LoadedModel
 from .plain_prompt import text_of
@@ -42,37 +54,51 @@ class Runtime:
     who measures the front alone puts another one in its place.
     """
 
-    def __init__(self, settings: ModelSettings, *, in_process: bool = False, worker: Sequence[str] = WORKER) -> None:
+    def __init__(
+        self,
+        settings: ModelSettings,
+        *,
+        keep: KeepSettings | None = None,
+        in_process: bool = False,
+        worker: Sequence[str] = WORKER,
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Hold no models yet. With `keep`, models are loaded when they are asked for, and leave when it says."""
         self._settings = settings
         self._open_engine: Callable[[Load], Coroutine[Any, Any, EnginePort]]
         self._open_engine = _local_engine if in_process else partial(_supervised_engine, worker)
-        self._models: dict[str, LoadedModel] = {}
-        self._names: dict[str, str] = {}  # as given to `load`, to the model's own
-        self._loading = asyncio.Lock()  # one at a time: each is told what memory is free
+        self._models = LoadedModels(settings, keep, self._open, clock_s)
         self._is_draining = False
         self._num_in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
 
     async def load(self, name: str) -> LoadedModel:
-        """Load a model, `cria` or a path, or return it if it is loaded.
+        """Load a model, `cria`, a path or a name of the store, or return it if it is loaded.
 
         Raises NotFound, FormatError, ModelError, OutOfMemory, InvalidSetting, MissingDependency, Unavailable.
         """
-        async with self._loading:
-            if name not in self._names:
-                model = await self._open(name)
-                self._models[model.name] = model
-                self._names |= {name: model.name, model.name: model.name}
-            return self._models[self._names[name]]
+        return await self._models.load(name)
+
+    async def ready(self, name: str, keep_s: float | None = None) -> LoadedModel:
+        """Return the model that a request is going to use, loaded now if need be (see `LoadedModels.ready`)."""
+        return await self._models.ready(name, keep_s)
+
+    async def keep(self, name: str, keep_s: float | None) -> LoadedModel:
+        """Return a model as `ready` does, where no request follows: its time begins now."""
+        return await self._models.keep(name, keep_s)
+
+    async def release(self, name: str) -> None:
+        """Unload a model now, or as soon as its last request has ended. Raises NotFound."""
+        await self._models.release(name)
+
+    async def unload_due(self) -> None:
+        """Unload the models whose time is over; a timer does it, too."""
+        await self._models.unload_due()
 
     async def unload(self, name: str) -> None:
         """Unload a model and end its engine. Its open requests end with Unavailable. Raises NotFound."""
-        async with self._loading:
-            model = self.get(name)
-            del self._models[model.name]
-            self._names = {given: own for given, own in self._names.items() if own != model.name}
-            await model.close()
+        await self._models.unload(name)
 
     def chat(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
         """Yield the events of one conversation turn. Closing the iterator frees what the request holds.
@@ -86,17 +112,26 @@ class Runtime:
         """Yield the events of one plain completion. Raises as `chat` does."""
         return self._carry(request.model, lambda model: turn.complete(model, request))
 
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        """Return a vector for each input. Raises NotFound, InvalidRequest, ContextOverflow and what engines raise."""
+        with self._in_flight():
+            async with self._models.use(request.model) as model:
+                return await embed(model, request)
+
+    async def rank(self, request: RankRequest) -> Ranking:
+        """Return how well each document answers a query. Raises as `embed` does."""
+        with self._in_flight():
+            async with self._models.use(request.model) as model:
+                return await rank(model, request)
+
     def get(self, name: str) -> LoadedModel:
         """Return a loaded model by its own name or by the one that it was loaded by. Raises NotFound."""
-        own = self._names.get(name)
-        if own is None:
-            listed = ", ".join(self._models) or "none"
-            raise NotFound(f"the model {name!r} is not loaded", hint=f"loaded models: {listed}")
-        return self._models[own]
+        return self._models.get(name)
 
     async def count_tokens(self, request: ChatRequest) -> int:
         """Return how many tokens the prompt of a conversation has. Raises NotFound, TemplateError."""
-        return len(await asyncio.to_thread(turn.encode_chat, self.get(request.model), request))
+        async with self._models.use(request.model) as model:
+            return len(await asyncio.to_thread(turn.encode_chat, model, request))
 
     async def tokenize(self, name: str, text: str, *, with_bos: bool = True) -> Tokens:
         """Return a text as a model reads it when it completes it: control tokens that are spelled out are some.
@@ -123,11 +158,11 @@ class Runtime:
 
     def loaded(self) -> list[ModelStatus]:
         """Return the loaded models, in the order of their loading."""
-        return [model.status() for model in self._models.values()]
+        return self._models.statuses()
 
     def health(self) -> Health:
         """Say how the engines are."""
-        engines = [model.engine for model in self._models.values()]
+        engines = [model.engine for model in self._models.all()]
         healths = [engine.health() for engine in engines]
         waiting = [int(engine.stats().get("sequences_waiting", 0)) for engine in engines]
         return Health(
@@ -143,7 +178,7 @@ class Runtime:
     def stats(self) -> Mapping[str, float]:
         """Return the engines' counts and levels by name, added up."""
         total: Counter[str] = Counter()
-        for model in self._models.values():
+        for model in self._models.all():
             total.update(model.engine.stats())
         return total
 
@@ -160,14 +195,13 @@ class Runtime:
     async def close(self) -> None:
         """Unload everything. Open requests end with Unavailable."""
         self._is_draining = True
-        for name in list(self._models):
-            await self.unload(name)
+        await self._models.close()
 
     async def _carry(
         self, name: str, begin: Callable[[LoadedModel], AsyncGenerator[Event, None]]
     ) -> AsyncGenerator[Event, None]:
         with self._in_flight():
-            async with aclosing(begin(self.get(name))) as events:
+            async with self._models.use(name) as model, aclosing(begin(model)) as events:
                 async for event in events:
                     yield event
 
@@ -184,24 +218,28 @@ class Runtime:
             if not self._num_in_flight:
                 self._idle.set()
 
-    async def _open(self, name: str) -> LoadedModel:
+    async def _open(self, description: Description) -> LoadedModel:
         """Open a model: its weights where the engine runs, and at the same time its text side here."""
         start = time.monotonic()
-        description = await asyncio.to_thread(describe, name, self._settings)
-        if description.files.name in self._models:
-            path = self._models[description.files.name].description.files.weights
-            raise InvalidRequest(
-                f"a model called {description.files.name} is loaded already, from {path}", field="model"
-            )
         opening = asyncio.create_task(self._open_engine(_load_message(description)))
         try:
             text = await asyncio.to_thread(read_text_side, description)
+            engine = await asyncio.shield(opening)
         except BaseException:
             await _abandon(opening)
             raise
-        model = LoadedModel(description, text, await opening)
+        model = LoadedModel(description, text, engine)
         _log.info("%s is ready after %.2f s, on %s", model.name, time.monotonic() - start, model.engine.backend)
+        _log.info("%s: %s", model.name, _sizes(description))
         return model
+
+
+def _sizes(description: Description) -> str:
+    sizing = description.sizing
+    return (
+        f"{description.num_parameters} parameters, a context of {sizing.context_length} tokens, {sizing.num_pages} "
+        f"pages of cache, {sizing.memory_bytes / 2**20:.0f} MiB when all are used"
+    )
 
 
 def _load_message(description: Description) -> Load:

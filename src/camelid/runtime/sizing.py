@@ -33,6 +33,8 @@ def choose_sizing(need: MemoryNeed, available_bytes: int, trained_context: int, 
     what would fit, when weights and one context do not fit.
     """
     free_bytes = available_bytes - need.weight_bytes
+    if need.page_bytes == 0:
+        return _without_cache(need, available_bytes, trained_context, settings)
     budget_bytes = max(free_bytes, 0) // CACHE_SHARE if settings.cache_memory is None else settings.cache_memory
     context_length = _context_length(need, budget_bytes, trained_context, settings)
     pages_of_one = num_pages(context_length)
@@ -45,6 +47,16 @@ def choose_sizing(need: MemoryNeed, available_bytes: int, trained_context: int, 
         raise _does_not_fit(need, available_bytes, min(budget_bytes, free_bytes), context_length)
     pages = min(budget_bytes // need.page_bytes, free_bytes // need.page_bytes, settings.max_sequences * pages_of_one)
     return Sizing(context_length, pages, need.weight_bytes + pages * need.page_bytes)
+
+
+def _without_cache(need: MemoryNeed, available_bytes: int, trained_context: int, settings: ModelSettings) -> Sizing:
+    """Size a model that keeps nothing: a context that was asked for, for others perhaps, only shortens its own."""
+    if need.weight_bytes > available_bytes:
+        raise OutOfMemory(
+            f"the model needs {_size(need.weight_bytes)} for its weights; {_size(available_bytes)} are free",
+            hint="use a smaller model or a smaller quantization of it",
+        )
+    return Sizing(min(settings.context_length or trained_context, trained_context), 0, need.weight_bytes)
 
 
 def _context_length(need: MemoryNeed, budget_bytes: int, trained_context: int, settings: ModelSettings) -> int:

@@ -9,7 +9,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ModelStatus:
-    """A loaded model. `memory_bytes` counts weights and cache; `loaded_at` is Unix time in seconds."""
+    """A loaded model. `memory_bytes` counts weights and cache; times are Unix times in seconds.
+
+    `expires_at` is when it is unloaded if nobody asks for it any more, None for never.
+    """
 
     name: str
     architecture: str
@@ -18,6 +21,8 @@ class ModelStatus:
     memory_bytes: int
     backend: str
     loaded_at: float
+    expires_at: float | None = None
+    num_requests: int = 0
 
 
 @dataclass(frozen=True)

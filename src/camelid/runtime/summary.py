@@ -9,6 +9,14 @@ from typing import Any
 
 from camelid.formats import open_checkpoint
 from camelid.models.load import read_spec
+from camelid.models.spec import ModelSpec, Pooling
+
+
+def capabilities(spec: ModelSpec) -> list[str]:
+    """Return what a model is for, in Ollama's words, and `rerank`, for which it has none."""
+    if spec.pooling is Pooling.RANK:
+        return ["rerank"]
+    return ["embedding"] if spec.pooling is not None else ["completion"]
 
 
 def summarize(weights: Path) -> dict[str, Any]:
@@ -27,5 +35,6 @@ def summarize(weights: Path) -> dict[str, Any]:
             "embedding length": spec.dim,
             "layers": spec.num_layers,
             "quantization": types.most_common(1)[0][0],
+            "capabilities": capabilities(spec),
             "size": sum(info.size_bytes for info in tensors),
         }

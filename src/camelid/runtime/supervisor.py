@@ -15,13 +15,13 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from camelid.engine.request import GenerateRequest, Token
+from camelid.engine.request import EmbedRequest, GenerateRequest, Token
 from camelid.errors import CamelidError, ProtocolError, RequestsFailed, Unavailable
 from camelid.grammar.vocabulary import Vocabulary
 
 from .engine_port import EngineHealth, Streams
 from .engine_process import WORKER, EngineProcess
-from .frames import Abort, Command, Idle, Learn, Load, Loading, Logged, Ready, Report, Stepped, Submit
+from .frames import Abort, Command, Embed, Idle, Learn, Load, Loading, Logged, Read, Ready, Report, Stepped, Submit
 from .journal import Entry
 from .watchdog import Patience, StepClock
 
@@ -96,6 +96,10 @@ class SupervisedEngine:
         """Yield the tokens of a request (see `EnginePort`), over as many engines as it takes."""
         return self._streams.generate(request)
 
+    async def embed(self, request: EmbedRequest) -> tuple[bytes, ...]:
+        """Return the vectors of a request's texts (see `EnginePort`)."""
+        return await self._streams.texts.embed(request)
+
     def stop_choice(self, request_id: str, choice: int) -> None:
         """Give up one choice of a request (see `EnginePort`)."""
         self._streams.stop_choice(request_id, choice)
@@ -115,7 +119,7 @@ class SupervisedEngine:
         """
         clock = self._clock
         is_fresh = clock is not None and clock.silence_s(time.monotonic()) < clock.limit_s / 2
-        return EngineHealth(self._task is not None, is_fresh, len(self._streams.journal), self._restarts)
+        return EngineHealth(self._task is not None, is_fresh, self._streams.num_open, self._restarts)
 
     async def close(self) -> None:
         """End the engine process and every open request."""
@@ -129,7 +133,7 @@ class SupervisedEngine:
 
     def _obey(self, command: Command) -> None:
         """Do what a stream asks for: now, or, for a request, when an engine is ready."""
-        if isinstance(command, Submit):
+        if isinstance(command, (Submit, Embed)):
             self._check_wanted()
         if isinstance(command, Abort) and command.request_id in self._in_engine:
             self._abort(command)
@@ -154,7 +158,8 @@ class SupervisedEngine:
         entries = list(self._streams.journal)
         suspects = [entry for entry in entries if entry.deaths >= SUSPECT_DEATHS]
         allowed = suspects[:1] or entries
-        allowed_ids = {entry.request.id for entry in allowed}
+        texts = [] if suspects else self._streams.texts.requests
+        allowed_ids = {entry.request.id for entry in allowed} | {request.id for request in texts}
         self._withdraw(self._in_engine - allowed_ids)
         if not self._in_engine:
             self._clock.signed(time.monotonic())  # nothing was expected of it until now
@@ -162,12 +167,19 @@ class SupervisedEngine:
             if entry.request.id not in self._in_engine:
                 self._in_engine.add(entry.request.id)
                 process.send(Submit(entry.resumed(), entry.was_admitted))
+        for request in texts:
+            if request.id not in self._in_engine:
+                self._in_engine.add(request.id)
+                process.send(Embed(request))
 
     def _abort(self, command: Abort) -> None:
         if self._process is not None:
             self._process.send(command)
-        if self._streams.journal.get(command.request_id) is None:
+        if not self._is_open(command.request_id):
             self._in_engine.discard(command.request_id)
+
+    def _is_open(self, request_id: str) -> bool:
+        return self._streams.journal.get(request_id) is not None or request_id in self._streams.texts
 
     def _withdraw(self, request_ids: Iterable[str]) -> None:
         for request_id in list(request_ids):
@@ -208,11 +220,11 @@ class SupervisedEngine:
         now = time.monotonic()
         is_on_trial = any(entry.deaths >= SUSPECT_DEATHS for entry in self._streams.journal)
         self._streams.take(report)
-        self._in_engine = {request_id for request_id in self._in_engine if self._streams.journal.get(request_id)}
+        self._in_engine = {request_id for request_id in self._in_engine if self._is_open(request_id)}
         assert self._clock is not None  # set while reports are taken
-        if isinstance(report, Stepped):
+        if isinstance(report, (Stepped, Read)):
             self._clock.stepped(report.seconds, now)
-            if report.tokens:
+            if report.tokens if isinstance(report, Stepped) else report.complete:
                 self._deaths = 0
         elif isinstance(report, Logged):
             logging.getLogger(report.logger).log(report.level, "%s", report.message)
@@ -237,6 +249,7 @@ class SupervisedEngine:
         self._restarts += 1
         running = self._running()
         _log.error("the engine process %s with %d requests in it", how, len(self._in_engine))
+        self._streams.texts.blame(self._in_engine)
         self._in_engine.clear()
         for entry in running:
             entry.deaths += 1

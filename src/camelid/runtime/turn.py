@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import cast
 
 from camelid.engine.request import GenerateRequest, Token
-from camelid.errors import ContextOverflow
+from camelid.errors import ContextOverflow, InvalidRequest
 from camelid.text.go_template import GoTemplate
 from camelid.text.templates import ChatTemplate, call_tag
 from camelid.types import (
@@ -46,6 +46,7 @@ def chat(model: LoadedModel, request: ChatRequest) -> AsyncGenerator[Event, None
     generation = _with_makers(model, request.generation)
 
     def encode() -> list[int]:
+        _check_generates(model, "chat")
         return encode_chat(model, request)
 
     def answer(choice: int) -> GrowingAnswer:
@@ -106,6 +107,7 @@ def complete(model: LoadedModel, request: CompletionRequest) -> AsyncGenerator[E
     generation = _with_makers(model, request.generation)
 
     def encode() -> list[int]:
+        _check_generates(model, "generate")
         return encode_plain(tokenizer, _template(model, request.template), request)
 
     def answer(choice: int) -> GrowingAnswer:
@@ -118,6 +120,11 @@ def complete(model: LoadedModel, request: CompletionRequest) -> AsyncGenerator[E
         return echo(tokenizer, request, ids, token)
 
     return _turn(model, generation, encode, answer, grammar, given_back if request.echo else None)
+
+
+def _check_generates(model: LoadedModel, what: str) -> None:
+    if model.description.spec.encoder is not None:
+        raise InvalidRequest(f'"{model.name}" does not support {what}', field="model", hint="it makes embeddings")
 
 
 async def _turn(

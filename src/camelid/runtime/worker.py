@@ -15,12 +15,9 @@ import select
 import signal
 import socket
 import sys
-import time
 from collections.abc import Callable
 
-from camelid.engine.request import GenerateRequest
 from camelid.errors import CamelidError, ProtocolError
-from camelid.types import Sampling
 
 from .failure import Failure
 from .frames import (
@@ -104,24 +101,13 @@ def serve(connection: socket.socket, open_engine: OpenEngine) -> None:
         _send_logs(line, load.log_level)
         engine, backend = open_engine(load, lambda stage: line.send(Loading(stage)))
         line.send(Loading("warming up"))
-        line.send(Ready(backend, warm_up(engine)))
+        line.send(Ready(backend, engine.warm_up()))
     except CamelidError as error:
         line.send(LoadFailed(Failure.of(error)))
     except LineClosed:
         return
     else:
         EngineLoop(engine, line).run()
-
-
-def warm_up(engine: Steppable) -> float:
-    """Let the engine make two tokens, which touches every weight, and return the seconds of the second."""
-    engine.submit(GenerateRequest("warm-up", (0,), Sampling(temperature=0.0), max_tokens=2))
-    seconds = 0.0
-    while engine.has_work():
-        start = time.monotonic()
-        engine.step()
-        seconds = time.monotonic() - start
-    return seconds
 
 
 def main(open_engine: OpenEngine | None = None) -> None:

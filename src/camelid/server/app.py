@@ -37,6 +37,7 @@ from .limits import Limits
 from .listen import listen, url_of
 from .metrics import Metrics
 from .ollama import routes as ollama_routes
+from .ollama.making_routes import MakingRoutes
 from .ollama.routes import OllamaRoutes
 from .openai import routes as openai_routes
 from .openai.replies import error_body
@@ -82,6 +83,7 @@ def create_app(
     app.include_router(TokenRoutes(door).router())
     app.include_router(AnthropicRoutes(door).router())
     app.include_router(OllamaRoutes(door, models).router())
+    app.include_router(MakingRoutes(door, models).router())
     _answer_errors(app)
     _describe(app)
     return app

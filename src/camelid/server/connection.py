@@ -26,6 +26,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from .errors import Envelope, http_problem
 from .limits import Limits
 
+UPLOADS = b"/api/blobs/"  # the one path whose bodies are files
 Phase = Literal["silent", "head", "body", "answer", "idle", "linger", "closing"]
 
 _ONCE = (b"host", b"transfer-encoding", b"content-type", b"authorization")  # twice would be ambiguous
@@ -205,7 +206,9 @@ class Connection(HttpToolsProtocol):
 
     def _body_seconds(self, headers: dict[bytes, bytes]) -> float:
         """Return how long the body may take. One without an announced length gets the time of the largest."""
-        announced = min(int(headers.get(b"content-length", self.limits.body_bytes)), self.limits.body_bytes)
+        is_upload = self.url.startswith(UPLOADS)
+        most = self.limits.upload_bytes if is_upload else self.limits.body_bytes
+        announced = min(int(headers.get(b"content-length", most)), most)
         return self.limits.body_s + self.limits.body_s_per_mib * announced / _MIB
 
     def _take_no_more(self) -> None:

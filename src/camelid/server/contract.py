@@ -6,7 +6,17 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Protocol
 
 from camelid.runtime.status import Health, ModelStatus
-from camelid.types import ChatRequest, CompletionRequest, Event, Sampling, Tokens
+from camelid.types import (
+    ChatRequest,
+    CompletionRequest,
+    EmbeddingRequest,
+    Embeddings,
+    Event,
+    Ranking,
+    RankRequest,
+    Sampling,
+    Tokens,
+)
 
 
 class Loaded(Protocol):
@@ -24,7 +34,7 @@ class ServedRuntime(Protocol):
     """
 
     async def load(self, name: str) -> Loaded:
-        """Load a model."""
+        """Load a model for the operator."""
 
     def chat(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
         """Yield the events of one conversation turn.
@@ -35,8 +45,20 @@ class ServedRuntime(Protocol):
     def complete(self, request: CompletionRequest) -> AsyncGenerator[Event, None]:
         """Yield the events of one plain completion."""
 
-    async def unload(self, name: str) -> None:
-        """Unload a model."""
+    async def ready(self, name: str, keep_s: float | None = None) -> Loaded:
+        """Return the model that a request is going to use, loaded now if need be; kept `keep_s` behind the request."""
+
+    async def keep(self, name: str, keep_s: float | None) -> Loaded:
+        """Load a model if need be and keep it so long, where no request follows."""
+
+    async def release(self, name: str) -> None:
+        """Unload a model now, or as soon as its last request has ended."""
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        """Return a vector for each input."""
+
+    async def rank(self, request: RankRequest) -> Ranking:
+        """Return how well each document answers a query."""
 
     async def count_tokens(self, request: ChatRequest) -> int:
         """Return how many tokens the prompt of a conversation has."""

@@ -6,12 +6,15 @@ import time
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 
-from camelid.types import ChatRequest, CompletionRequest, Event
+from starlette.requests import Request
+
+from camelid.types import ChatRequest, CompletionRequest, EmbeddingRequest, Embeddings, Event, Ranking, RankRequest
 
 from .contract import ServedRuntime
 from .lifecycle import Lifecycle
 from .limits import Limits
 from .metrics import Metrics
+from .stream import while_connected
 
 
 class ModelNames:
@@ -53,6 +56,20 @@ class Door:
     limits: Limits
     opened_at: float = field(default_factory=time.time)
 
+    async def ready(self, name: str | None, keep_s: float | None = None) -> str:
+        """Return the runtime's name of the model that a request asks for, loaded now if need be.
+
+        keep_s: how long it is kept behind the request, None for as long as usual. Raises what loading raises, and
+        Unavailable when no requests are taken.
+        """
+        with self.lifecycle.request():
+            return (await self.runtime.ready(self.names.resolve(name), keep_s)).name
+
+    async def keep(self, name: str, keep_s: float | None) -> None:
+        """Load a model if need be and keep it so long, where no request follows. Raises what `ready` raises."""
+        with self.lifecycle.request():
+            await self.runtime.keep(self.names.resolve(name), keep_s)
+
     def chat(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
         """Yield the events of `request`, counted."""
         return self.metrics.observed(self.runtime.chat(request), self._label(request.model))
@@ -60,6 +77,20 @@ class Door:
     def complete(self, request: CompletionRequest) -> AsyncGenerator[Event, None]:
         """Yield the events of `request`, counted."""
         return self.metrics.observed(self.runtime.complete(request), self._label(request.model))
+
+    async def embed(self, request: Request, ask: EmbeddingRequest) -> Embeddings:
+        """Return a vector for each input, counted. Gives up when the client leaves (raises Cancelled)."""
+        with self.lifecycle.request() as ended:
+            found = await while_connected(self.runtime.embed(ask), request.receive, ended)
+        self.metrics.count_embedded(found.prompt_tokens, self._label(ask.model))
+        return found
+
+    async def rank(self, request: Request, ask: RankRequest) -> Ranking:
+        """Return how well each document answers a query, counted. Gives up when the client leaves."""
+        with self.lifecycle.request() as ended:
+            found = await while_connected(self.runtime.rank(ask), request.receive, ended)
+        self.metrics.count_embedded(found.prompt_tokens, self._label(ask.model))
+        return found
 
     def _label(self, model: str) -> str:
         """Return the name under which requests for `model` are counted.

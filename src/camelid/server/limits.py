@@ -30,6 +30,7 @@ class Limits:
 
     # the body (decode.py)
     body_bytes: int = 4 * 1024 * 1024
+    upload_bytes: int = 256 * 2**30  # of a file: no more time than such a one gets
     json_depth: int = 64
     messages: int = 4096
     tools: int = 128

@@ -87,6 +87,11 @@ class Metrics:
             self._outcomes.labels(model, outcome).inc()
             self._whole.labels(model).observe(time.monotonic() - began)
 
+    def count_embedded(self, prompt_tokens: int, model: str) -> None:
+        """Count a request for embeddings that was answered."""
+        self._outcomes.labels(model, "success").inc()
+        self._prompt.labels(model).inc(prompt_tokens)
+
     def _count(self, event: Finished, model: str) -> None:
         self._successes.labels(model, event.reason.value).inc()
         usage = event.usage or Usage(0, 0)

@@ -55,6 +55,22 @@ def find(name: str, models: str | None = None) -> ModelFiles:
     return _stored(name, models)
 
 
+def find_by_name(name: str, models: str | None = None) -> ModelFiles:
+    """Return the files of a model that a caller from outside names: `cria`, or a name in the stores, never a path.
+
+    Raises NotFound, StoreError, UnsupportedModel.
+    """
+    return _bundled() if name == BUNDLED else _stored(name, models)
+
+
+def own_name(name: str) -> str:
+    """Return what a stored model is called that somebody calls `name`: with its tag. Other names stay as they are."""
+    try:
+        return name if name == BUNDLED else str(parse_name(name))
+    except InvalidRequest:
+        return name
+
+
 def stamp(weights: Path, *adapters: Path) -> str:
     """Return what tells the files of a model from others that are put in their place: sizes, times and inodes.
 

@@ -17,6 +17,8 @@ from .bytelevel import REQUIRED
 from .merges import cuts_of
 from .pretokenizers import is_llama_3_kin, pre_tokenizer
 from .tokenizer import TURN_ENDS, ControlToken, Ends, Spelling, Tokenizer, looks_like_control
+from .unigram import from_gguf_unigram
+from .wordpiece import from_gguf_wordpiece
 
 if TYPE_CHECKING:
     import tokenizers
@@ -114,7 +116,7 @@ def _sentence_piece(metadata: Mapping[str, Any]) -> Tokenizer:
     return _assemble(metadata, vocabulary, core, Spelling.SENTENCE_PIECE, adds_bos=True, strips_first_space=adds_space)
 
 
-_BUILDERS = {"gpt2": _byte_level, "llama": _sentence_piece}
+_BUILDERS = {"gpt2": _byte_level, "llama": _sentence_piece, "bert": from_gguf_wordpiece, "t5": from_gguf_unigram}
 
 
 def _assemble(
@@ -185,7 +187,9 @@ def _ends(
     bos_id = _id(metadata, "bos_token_id", len(vocabulary.tokens))
     adds_bos = bool(metadata.get(_PREFIX + "add_bos_token", adds_bos)) and bos_id is not None
     eos_ids = frozenset(index for index in (*named, *known) if index is not None)
-    return Ends(bos_id, _id(metadata, "eos_token_id", len(vocabulary.tokens)), eos_ids, adds_bos)
+    eos_id = _id(metadata, "eos_token_id", len(vocabulary.tokens))
+    adds_eos = bool(metadata.get(_PREFIX + "add_eos_token", False)) and eos_id is not None
+    return Ends(bos_id, eos_id, eos_ids, adds_bos, adds_eos)
 
 
 def _pre_name(metadata: Mapping[str, Any], vocabulary: _Vocabulary) -> str:

@@ -69,12 +69,16 @@ class Ends:
     """The ids that begin a text and end an answer.
 
     eos_id: the one of `eos_ids` that the vocabulary itself names. adds_bos: raw text is meant to start with `bos_id`.
+    adds_eos: a text that is to be read as a whole, and not continued, is meant to end with `eos_id`.
+    between: what comes behind the first text of a pair beside its end.
     """
 
     bos_id: int | None = None
     eos_id: int | None = None
     eos_ids: frozenset[int] = frozenset()
     adds_bos: bool = False
+    adds_eos: bool = False
+    between: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,6 +137,11 @@ class Tokenizer:
             return bos + self._encode_plain(text, self.core_after_control if bos or after_control else self.core)
         ids = self._encode_control(text, lambda piece: piece)
         return ids if ids[:1] == bos else bos + ids
+
+    def encode_whole(self, text: str) -> list[int]:
+        """Return the ids of a text that is not going to be continued, with what the vocabulary wants around it."""
+        eos = [self.ends.eos_id] if self.ends.adds_eos and self.ends.eos_id is not None else []
+        return self.encode(text, with_bos=True) + eos
 
     def encode_prompt(self, prompt: Prompt) -> list[int]:
         """Return the ids of a rendered prompt: the template's control tokens are tokens, all other text is text."""

@@ -15,6 +15,7 @@ from camelid.errors import InvalidSetting, OutOfMemory, UnsupportedFormat
 from ..base import AttentionSpec, Batch, CacheType, Draw, Drawn, Forward, Memory, Tensor
 from . import machine
 from ._native import Cache, Processor, available_isas
+from .encoders import Workers
 from .ops import CpuOps, Floats, Pages, Placed
 
 MAX_THREADS = 1024
@@ -33,6 +34,7 @@ class CpuBackend:
         if threads is not None and not 1 <= threads <= MAX_THREADS:
             raise InvalidSetting(f"threads must be 1–{MAX_THREADS}, got {threads}")
         self._processor = Processor(threads or machine.default_threads(), isa or available[-1])
+        self._workers = Workers(self._processor.threads)
         self._pages: Pages | None = None
 
     @property
@@ -80,7 +82,7 @@ class CpuBackend:
         """Copy the pages that `batch` names, run the forward pass, return the logits (W, V)."""
         if len(batch.page_copies) and self._pages is not None:
             self._pages.cache.copy_pages(np.ascontiguousarray(batch.page_copies, np.int32))
-        logits: Floats = model.forward(CpuOps(self._processor, self._pages), batch)
+        logits: Floats = model.forward(CpuOps(self._processor, self._pages, self._workers), batch)
         return logits
 
     def read_page(self, page: int) -> NDArray[np.uint8]:

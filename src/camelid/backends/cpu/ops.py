@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..base import AttentionSpec, Batch, RopePairs
+from . import encoders
 from ._native import Cache, Processor, Step, Weight
 
 Floats = NDArray[np.float32]
@@ -48,8 +49,9 @@ class Pages:
 class CpuOps:
     """The operations on one batch."""
 
-    def __init__(self, processor: Processor, pages: Pages | None) -> None:
+    def __init__(self, processor: Processor, pages: Pages | None, workers: encoders.Workers) -> None:
         self._processor = processor
+        self._workers = workers
         self._pages = pages
         self._step: tuple[Batch, Step] | None = None
 
@@ -94,6 +96,26 @@ class CpuOps:
         """Return silu(gate) × up, in place of gate."""
         self._processor.gate(gate, up)
         return gate
+
+    def layer_norm(self, parts: Sequence[Floats], weight: Floats, bias: Floats, epsilon: float) -> Floats:
+        """Return the normed sum of `parts`, scaled and shifted."""
+        return encoders.layer_norm(parts, weight, bias, epsilon)
+
+    def gelu(self, x: Floats) -> Floats:
+        """Return x × Φ(x), in place."""
+        return encoders.gelu(x, self._workers)
+
+    def attend_whole(self, q: Floats, k: Floats, v: Floats, attention: AttentionSpec, batch: Batch) -> Floats:
+        """Rotate q and k, and let every token attend to all tokens of its sequence."""
+        return encoders.attend_whole(q, k, v, attention, batch, self._workers)
+
+    def rows(self, x: Floats, indexes: NDArray[np.int32]) -> Floats:
+        """Return the rows `indexes` of x."""
+        return x[indexes]
+
+    def tanh(self, x: Floats) -> Floats:
+        """Return tanh(x), in place."""
+        return np.tanh(x, out=x)
 
     def logits(self, x: Floats, head: Placed, wanted: NDArray[np.int32]) -> Floats:
         """Return the scores of all vocabulary entries for the rows `wanted`: (W, V)."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Protocol
 
 import numpy as np
@@ -146,6 +147,40 @@ class GpuOps:
     def gate(self, gate: Tensor, up: Tensor) -> Tensor:
         """Return silu(gate) × up."""
         return functional.silu(gate) * up
+
+    def layer_norm(self, parts: Sequence[Tensor], weight: Tensor, bias: Tensor, epsilon: float) -> Tensor:
+        """Return the normed sum of `parts`, scaled and shifted: float32, for the running sum stays so."""
+        total = parts[0].float()
+        for part in parts[1:]:
+            total = total + part
+        return functional.layer_norm(total, (total.shape[-1],), weight, bias, epsilon)
+
+    def gelu(self, x: Tensor) -> Tensor:
+        """Return x × Φ(x)."""
+        return functional.gelu(x)
+
+    def attend_whole(self, q: Tensor, k: Tensor, v: Tensor, attention: AttentionSpec, batch: Batch) -> Tensor:
+        """Let every token attend to all of its sequence, one sequence after the other."""
+        step = self._step_of(batch, attention)
+        queries, keys = (rotate(_heads(part, attention), *step.turns, attention.rope_pairs) for part in (q, k))
+        turned = [part.to(self._dtype).transpose(0, 1) for part in (queries, keys, _heads(v, attention))]
+        attended = []
+        for start, end in pairwise(batch.row_starts.tolist()):
+            q_one, k_one, v_one = (part[:, start:end] for part in turned)
+            attended.append(
+                functional.scaled_dot_product_attention(
+                    q_one, k_one, v_one, scale=attention.softmax_scale, enable_gqa=True
+                )
+            )
+        return torch.cat(attended, dim=1).transpose(0, 1).reshape(len(q), -1)
+
+    def rows(self, x: Tensor, indexes: NDArray[np.int32]) -> Tensor:
+        """Return the rows `indexes` of x."""
+        return x[torch.from_numpy(indexes.astype(np.int64)).to(self._device)]
+
+    def tanh(self, x: Tensor) -> Tensor:
+        """Return tanh(x)."""
+        return torch.tanh(x)
 
     def logits(self, x: Tensor, head: Placed, wanted: NDArray[np.int32]) -> Tensor:
         """Return the scores of all vocabulary entries for the rows `wanted`: (W, V) float32."""

@@ -6,7 +6,9 @@ its file.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,6 +76,42 @@ class ReferenceOps:
         with np.errstate(over="ignore"):  # exp(−z) may be infinite, and z / infinity is the 0 that is wanted
             gated: Floats = gate / (1 + np.exp(-gate)) * up
         return gated
+
+    def layer_norm(self, parts: Sequence[Floats], weight: Floats, bias: Floats, epsilon: float) -> Floats:
+        """Return the normed sum of `parts`, scaled and shifted."""
+        total = np.sum(parts, axis=0)
+        centred = total - np.mean(total, axis=-1, keepdims=True)
+        scale: Floats = 1 / np.sqrt(np.mean(centred * centred, axis=-1, keepdims=True) + self._dtype.type(epsilon))
+        normed: Floats = centred * scale * weight + bias
+        return normed
+
+    def gelu(self, x: Floats) -> Floats:
+        """Return x × Φ(x), with the C library's error function, element by element."""
+        erf = np.frompyfunc(math.erf, 1, 1)(x / math.sqrt(2)).astype(self._dtype)
+        gated: Floats = x * (1 + erf) / 2
+        return gated
+
+    def attend_whole(self, q: Floats, k: Floats, v: Floats, attention: AttentionSpec, batch: Batch) -> Floats:
+        """Let every token attend to all of its sequence, one sequence and head after the other."""
+        queries = rotate(_heads(q, attention.head_dim), batch.positions, attention)
+        keys = rotate(_heads(k, attention.head_dim), batch.positions, attention)
+        values = _heads(v, attention.head_dim)
+        group = attention.num_heads // attention.num_kv_heads
+        output = np.empty_like(queries)  # (T, H, D)
+        for start, end in pairwise(batch.row_starts):
+            for head in range(attention.num_heads):
+                scores = queries[start:end, head] @ keys[start:end, head // group].T * attention.softmax_scale
+                output[start:end, head] = softmax(scores) @ values[start:end, head // group]
+        return output.reshape(len(q), -1)
+
+    def rows(self, x: Floats, indexes: NDArray[np.int32]) -> Floats:
+        """Return the rows `indexes` of x."""
+        return x[indexes]
+
+    def tanh(self, x: Floats) -> Floats:
+        """Return tanh(x)."""
+        found: Floats = np.tanh(x)
+        return found
 
     def logits(self, x: Floats, head: Tensor, wanted: NDArray[np.int32]) -> Floats:
         """Return the scores of all vocabulary entries for the rows `wanted`: (W, V)."""

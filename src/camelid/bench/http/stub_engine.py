@@ -13,7 +13,8 @@ import time
 from collections import deque
 from pathlib import Path
 
-from camelid.engine.request import GenerateRequest, Token
+from camelid.engine.request import Embedded, EmbedRequest, GenerateRequest, Token
+from camelid.errors import InvalidRequest
 from camelid.runtime.worker import main
 from camelid.types import FinishReason
 
@@ -48,6 +49,22 @@ class StubEngine:
     def has_work(self) -> bool:
         """True while a request runs."""
         return bool(self._running)
+
+    def submit_texts(self, request: EmbedRequest) -> None:
+        """Refuse: raises InvalidRequest."""
+        raise InvalidRequest("the stub makes no embeddings", field="model")
+
+    def embed(self) -> list[Embedded]:
+        """Do nothing: there are no texts."""
+        return []
+
+    def has_texts(self) -> bool:
+        """Return False: there are no texts."""
+        return False
+
+    def warm_up(self) -> float:
+        """Return what a step takes."""
+        return self._period_s
 
     def learn(self, vocabulary: object) -> None:
         """Need no vocabulary: it follows no grammar."""

@@ -44,7 +44,7 @@ class AnthropicRoutes:
         """Answer a conversation."""
         door = self._door
         body = decode(await read_body(request, door.limits), _MESSAGES)
-        model = door.names.resolve(body.model)
+        model = await door.ready(body.model)
         ask = to_chat_request(body, model, secrets.randbits(63), door.runtime.sampling(model), door.limits)
         events, identity = door.chat(ask), f"msg_{secrets.token_hex(12)}"
         if body.stream:
@@ -55,5 +55,5 @@ class AnthropicRoutes:
         """Count the tokens of a prompt without answering it."""
         door = self._door
         body = decode(await read_body(request, door.limits), _COUNT)
-        ask = to_prompt(body, door.names.resolve(body.model), door.limits)
+        ask = to_prompt(body, await door.ready(body.model), door.limits)
         return JSONResponse({"input_tokens": await door.runtime.count_tokens(ask)})

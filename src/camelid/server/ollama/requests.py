@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from camelid.errors import InvalidRequest
+from camelid.settings import parse_duration
 from camelid.types import (
     ChatRequest,
     CompletionRequest,
@@ -41,8 +41,6 @@ _SAMPLING = {
     "frequency_penalty": "frequency_penalty",
 }
 _ROLES = ("system", "user", "assistant", "tool")
-_DURATION = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)")
-_UNITS_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 def to_chat_request(body: ChatBody, model: str, seed: int, sampling: Sampling, limits: Limits) -> ChatRequest:
@@ -87,11 +85,10 @@ def keep_alive_s(given: float | str | None) -> float | None:
     """Return seconds, infinite for a negative time, None where nothing is asked for. Raises InvalidRequest."""
     if given is None or isinstance(given, (int, float)):
         return math.inf if given is not None and given < 0 else given
-    sign, text = (-1.0, given[1:]) if given.startswith("-") else (1.0, given)
-    parts = _DURATION.findall(text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
-        raise InvalidRequest(f'time: invalid duration "{given[:50]}"', field="keep_alive")
-    return math.inf if sign < 0 else sum(float(number) * _UNITS_S[unit] for number, unit in parts)
+    try:
+        return parse_duration(given)
+    except ValueError as error:
+        raise InvalidRequest(f'time: invalid duration "{given[:50]}"', field="keep_alive") from error
 
 
 def _message(message: MessageBody, place: str) -> Message:

@@ -4,36 +4,44 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import secrets
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 from fastapi import APIRouter, Request
-from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, Response
 
 from camelid import __version__
-from camelid.errors import CamelidError, InvalidRequest, NotFound
+from camelid.errors import ContextOverflow, InvalidRequest, NotFound, RegistryError
 from camelid.runtime.overview import messages, overview
-from camelid.store.local import find
+from camelid.runtime.status import ModelStatus
+from camelid.store.local import find_by_name, own_name
 from camelid.store.names import parse_name
 from camelid.store.places import all_stores, own_store
 from camelid.store.store import Entry
-from camelid.store.transfer import Watcher, pull
-from camelid.types import ChatRequest, Event
+from camelid.store.transfer import pull
+from camelid.types import ChatRequest, Embeddings, Event
 
 from ..decode import decode, read_body
 from ..door import Door
 from ..stream import EventStream, whole
 from .bodies import ChatBody, CopyBody, GenerateBody, NameBody
-from .replies import MEDIA_TYPE, Clock, Reply, Wrap, as_chat, as_generate, empty, encode
+from .embeddings import EmbedBody, OldEmbedBody, inputs_of, to_embedding_request
+from .embeddings import to_reply as to_embed_reply
+from .replies import Clock, Reply, Wrap, as_chat, as_generate, empty, encode
 from .requests import keep_alive_s, to_chat_request, to_generate_request
 from .shapes import OLLAMA, SHAPES, ChatOut, GenerateOut, ModelsOut, ProgressOut, ShowOut, VersionOut
+from .telling import Say, answer, watcher
 
+FOR_EVER = "2318-01-01T00:00:00Z"  # the year that Ollama writes for a model that does not leave
 _CHAT = msgspec.json.Decoder(ChatBody)
 _GENERATE = msgspec.json.Decoder(GenerateBody)
+_EMBED = msgspec.json.Decoder(EmbedBody)
+_EMBED_ONE = msgspec.json.Decoder(OldEmbedBody)
 _NAME = msgspec.json.Decoder(NameBody)
 _COPY = msgspec.json.Decoder(CopyBody)
 
@@ -61,6 +69,8 @@ class OllamaRoutes:
         add(routes, "GET", "/api/ps", self.ps, reply=ModelsOut)
         add(routes, "POST", "/api/chat", self.chat, body=ChatBody, reply=ChatOut, has_stream=True)
         add(routes, "POST", "/api/generate", self.generate, body=GenerateBody, reply=GenerateOut, has_stream=True)
+        for path, post in (("embed", self.embed), ("embeddings", self.embed_one)):
+            routes.add_api_route(f"/api/{path}", post, methods=["POST"], include_in_schema=False)
         add(routes, "POST", "/api/show", self.show, body=NameBody, reply=ShowOut)
         add(routes, "POST", "/api/pull", self.pull, body=NameBody, reply=ProgressOut, has_stream=True)
         add(routes, "POST", "/api/copy", self.copy, body=CopyBody)
@@ -72,9 +82,11 @@ class OllamaRoutes:
     async def chat(self, request: Request) -> Response:
         """Answer a conversation; without messages, load or unload the model."""
         body, clock = decode(await read_body(request, self._door.limits), _CHAT), Clock()
+        if not body.model:
+            raise InvalidRequest("model is required", field="model")
         if not body.messages:
             return await self._load_only(body.model, keep_alive_s(body.keep_alive), as_chat)
-        own = await self._ready(body.model, clock)
+        own = await self._ready(body.model, clock, keep_alive_s(body.keep_alive))
         ask = to_chat_request(body, own, secrets.randbits(63), self._door.runtime.sampling(own), self._door.limits)
         return await self._answer(request, self._door.chat(ask), Reply(body.model, as_chat, clock), body.stream)
 
@@ -83,10 +95,38 @@ class OllamaRoutes:
         body, clock = decode(await read_body(request, self._door.limits), _GENERATE), Clock()
         if not body.prompt:
             return await self._load_only(body.model, keep_alive_s(body.keep_alive), as_generate)
-        own = await self._ready(body.model, clock)
+        own = await self._ready(body.model, clock, keep_alive_s(body.keep_alive))
         ask = to_generate_request(body, own, secrets.randbits(63), self._door.runtime.sampling(own), self._door.limits)
         events = self._door.chat(ask) if isinstance(ask, ChatRequest) else self._door.complete(ask)
         return await self._answer(request, events, Reply(body.model, as_generate, clock), body.stream)
+
+    async def embed(self, request: Request) -> Response:
+        """Make vectors of texts; without texts, load the model."""
+        body, clock = decode(await read_body(request, self._door.limits), _EMBED), Clock()
+        found = await self._embedded(request, body, clock)
+        return _json(to_embed_reply(body.model, found, clock))
+
+    async def embed_one(self, request: Request) -> Response:
+        """Make a vector of one text, as older clients ask for it."""
+        old, clock = decode(await read_body(request, self._door.limits), _EMBED_ONE), Clock()
+        body = EmbedBody(old.model, old.prompt, keep_alive=old.keep_alive, options=old.options)
+        found = await self._embedded(request, body, clock)
+        return _json({"embedding": list(found.vectors[0]) if found.vectors else []})
+
+    async def _embedded(self, request: Request, body: EmbedBody, clock: Clock) -> Embeddings:
+        if not body.model:
+            raise InvalidRequest("model is required", field="model")
+        keep_s = keep_alive_s(body.keep_alive)
+        if not inputs_of(body):
+            with self._in_ollamas_words(body.model):
+                await self._door.keep(body.model, keep_s)
+            clock.ready = time.perf_counter_ns()
+            return Embeddings((), 0)
+        own = await self._ready(body.model, clock, keep_s)
+        try:
+            return await self._door.embed(request, to_embedding_request(body, own))
+        except ContextOverflow as error:
+            raise InvalidRequest("the input length exceeds the context length", field="input") from error
 
     async def _answer(
         self, request: Request, events: AsyncGenerator[Event, None], reply: Reply, stream: bool
@@ -96,28 +136,36 @@ class OllamaRoutes:
         return await whole(request, events, reply, self._door.lifecycle)
 
     async def _load_only(self, name: str, keep_s: float | None, wrap: Wrap) -> Response:
-        if keep_s == 0:
-            own = self._loaded_name(name)
-            if own is not None:
-                await self._door.runtime.unload(own)
-            return Response(empty(name, wrap, "unload"), media_type="application/json")
-        await self._ready(name, Clock())
-        return Response(empty(name, wrap, "load"), media_type="application/json")
-
-    async def _ready(self, name: str, clock: Clock) -> str:
-        """Return the runtime's name of a model, loaded now if it was not. Raises what loading raises."""
         own = self._loaded_name(name)
-        if own is None:
-            if not name:
-                raise InvalidRequest("model is required", field="model")
-            self._entry_or_bundled(name)
-            own = (await self._door.runtime.load(name)).name
+        if keep_s != 0:
+            with self._in_ollamas_words(name):
+                await self._door.keep(name, keep_s)
+        elif own is not None:
+            await self._door.runtime.release(own)
+        else:
+            await asyncio.to_thread(self._check_known, name)
+        return Response(empty(name, wrap, "load" if keep_s != 0 else "unload"), media_type="application/json")
+
+    async def _ready(self, name: str, clock: Clock, keep_s: float | None) -> str:
+        """Return the runtime's name of a model, loaded now if it was not. Raises what loading raises."""
+        with self._in_ollamas_words(name):
+            own = await self._door.ready(name, keep_s)
         clock.ready = time.perf_counter_ns()
         return own
 
+    @contextlib.contextmanager
+    def _in_ollamas_words(self, name: str) -> Iterator[None]:
+        """Say as Ollama does that a model is not there, or that its name is none."""
+        try:
+            yield
+        except NotFound as error:
+            if name:
+                self._parsed(name)
+            raise NotFound(f"model '{name}' not found") from error
+
     def _loaded_name(self, name: str) -> str | None:
         known = self._door.names.resolve(name)
-        wanted = (known, known.removesuffix(":latest"), f"{known}:latest")
+        wanted = (known, own_name(known))
         return next((status.name for status in self._door.runtime.loaded() if status.name in wanted), None)
 
     # ── models ──
@@ -136,7 +184,12 @@ class OllamaRoutes:
 
     async def ps(self) -> Response:
         """List the loaded models."""
-        return JSONResponse({"models": [_loaded_tag(status) for status in self._door.runtime.loaded()]})
+        loaded = sorted(self._door.runtime.loaded(), key=lambda status: -(status.expires_at or math.inf))
+        digests = await asyncio.to_thread(self._digests)
+        return JSONResponse({"models": [_loaded_tag(status, digests.get(status.name, "")) for status in loaded]})
+
+    def _digests(self) -> dict[str, str]:
+        return {str(entry.name): entry.manifest.digest.hex for entry in self._entries()}
 
     async def show(self, request: Request) -> Response:
         """Describe a model."""
@@ -149,7 +202,11 @@ class OllamaRoutes:
     async def delete(self, request: Request) -> Response:
         """Forget a model."""
         body = decode(await read_body(request, self._door.limits), _NAME)
-        await asyncio.to_thread(own_store(self._models).remove, self._parsed(body.model or body.name))
+        name = body.model or body.name
+        await asyncio.to_thread(own_store(self._models).remove, self._parsed(name))
+        own = self._loaded_name(name)
+        if own is not None:
+            await self._door.runtime.release(own)
         return Response()
 
     async def copy(self, request: Request) -> Response:
@@ -162,46 +219,27 @@ class OllamaRoutes:
     async def pull(self, request: Request) -> Response:
         """Fetch a model, telling how far it is."""
         body = decode(await read_body(request, self._door.limits), _NAME)
-        lines = self._pulled(body.model or body.name)
-        if body.stream:
-            return StreamingResponse(lines, media_type=MEDIA_TYPE)
-        last = [line async for line in lines][-1]
-        return Response(last, status_code=500 if b'"error"' in last else 200, media_type="application/json")
+        name = self._parsed(body.model or body.name)
 
-    async def _pulled(self, name: str) -> AsyncIterator[bytes]:
-        """Yield lines while a model is fetched in a thread."""
-        loop, lines = asyncio.get_running_loop(), asyncio.Queue[dict[str, Any] | None]()
-        parsed = self._parsed(name)
-
-        def say(**values: Any) -> None:
-            with contextlib.suppress(RuntimeError):  # the client left and the loop with it
-                loop.call_soon_threadsafe(lines.put_nowait, values)
-
-        def fetch() -> None:
+        def work(say: Say) -> None:
+            say(status="pulling manifest")
             try:
-                pull(own_store(self._models), parsed, _watcher(say), lambda manifest, need: None)
-                say(status="success")
-            except CamelidError as error:
-                say(error=error.message)
-            finally:
-                loop.call_soon_threadsafe(lines.put_nowait, None)
+                pull(own_store(self._models), name, watcher(say, "pulling"), lambda manifest, need: None)
+            except NotFound as error:
+                raise RegistryError("pull model manifest: file does not exist", status=404) from error
+            say(status="verifying sha256 digest")
+            say(status="writing manifest")
 
-        task = asyncio.create_task(asyncio.to_thread(fetch))
-        while (values := await lines.get()) is not None:
-            yield encode(values) + b"\n"
-        await task
+        return await answer(work, is_streamed=body.stream)
 
     def _entries(self) -> list[Entry]:
         found = {entry.name: entry for store in reversed(all_stores(self._models)) for entry in store.entries()}
         return sorted(found.values(), key=lambda entry: -entry.modified_s)
 
-    def _entry_or_bundled(self, name: str) -> None:
-        """Raise NotFound in Ollama's words unless the name leads to a model; a path does not: it is no name."""
-        try:
-            self._parsed(name)
-            find(name, self._models)
-        except NotFound as error:
-            raise NotFound(f"model '{name}' not found") from error
+    def _check_known(self, name: str) -> None:
+        """Raise NotFound, in Ollama's words, unless the name leads to a model; a path does not: it is no name."""
+        with self._in_ollamas_words(name):
+            find_by_name(name, self._models)
 
     def _parsed(self, name: str) -> Any:
         try:
@@ -210,8 +248,8 @@ class OllamaRoutes:
             raise InvalidRequest("invalid model name", field="model") from error
 
     def _described(self, name: str) -> dict[str, Any]:
-        self._entry_or_bundled(name)
-        files = find(name, self._models)
+        self._check_known(name)
+        files = find_by_name(name, self._models)
         shown = overview(files)
         summary = shown.summary
         texts = {
@@ -244,45 +282,38 @@ class OllamaRoutes:
         }
 
 
-def _watcher(say: Any) -> Watcher:
-    current: dict[str, Any] = {}
-
-    def begin(layer: Any) -> None:
-        current.update(digest=str(layer.digest), total=layer.size, completed=0)
-
-    def done(size: int) -> None:
-        current["completed"] += size
-        say(status=f"pulling {current['digest'][7:19]}", **current)
-
-    return Watcher(begin, done, say=lambda text: say(status="pulling manifest"))
+def _json(values: dict[str, Any]) -> Response:
+    return Response(encode(values), media_type="application/json")
 
 
 def _tag(entry: Entry) -> dict[str, Any]:
     name = str(entry.name)
-    modified = datetime.fromtimestamp(entry.modified_s, UTC).isoformat().replace("+00:00", "Z")
     return {
         "name": name,
         "model": name,
-        "modified_at": modified,
+        "modified_at": _written(entry.modified_s),
         "size": entry.manifest.size,
         "digest": entry.manifest.digest.hex,
         "details": _details("llama"),
     }
 
 
-def _loaded_tag(status: Any) -> dict[str, Any]:
-    loaded = datetime.fromtimestamp(status.loaded_at, UTC).isoformat().replace("+00:00", "Z")
+def _loaded_tag(status: ModelStatus, digest: str = "") -> dict[str, Any]:
     return {
         "name": status.name,
         "model": status.name,
-        "modified_at": loaded,
+        "modified_at": _written(status.loaded_at),
         "size": status.memory_bytes,
-        "digest": "",
+        "digest": digest,
         "details": {**_details(status.architecture), "parameter_size": f"{status.num_parameters / 1e9:.1f}B"},
-        "expires_at": "2318-01-01T00:00:00Z",  # it stays until somebody unloads it
+        "expires_at": FOR_EVER if status.expires_at is None else _written(status.expires_at),
         "size_vram": status.memory_bytes if status.backend.startswith("gpu") else 0,
         "context_length": status.context_length,
     }
+
+
+def _written(time_s: float) -> str:
+    return datetime.fromtimestamp(time_s, UTC).isoformat().replace("+00:00", "Z")
 
 
 def _details(family: str) -> dict[str, Any]:

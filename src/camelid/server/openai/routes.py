@@ -22,17 +22,21 @@ from .bodies import ChatBody, CompletionBody
 from .completion_replies import CompletionReply, CompletionStream
 from .completion_requests import completion_form, to_completion_requests
 from .described import OPENAI
+from .embeddings import EmbeddingBody, to_embedding_request, to_reply
 from .replies import ChatReply, ChatStream, Stamp, model_card
 from .requests import chat_form, to_chat_request
+from .rerank import RerankBody, to_rank_reply, to_rank_request
 from .responses import routes as responses
 
 _CHAT = msgspec.json.Decoder(ChatBody)
 _COMPLETION = msgspec.json.Decoder(CompletionBody)
+_EMBEDDING = msgspec.json.Decoder(EmbeddingBody)
+_RERANK = msgspec.json.Decoder(RerankBody)
 
 
 def schemas() -> dict[str, Any]:
     """Return the JSON schemas of all bodies and replies of this dialect, for the OpenAPI document."""
-    bodies = (ChatBody, CompletionBody, *tokens.BODIES, *responses.BODIES)
+    bodies = (ChatBody, CompletionBody, EmbeddingBody, RerankBody, *tokens.BODIES, *responses.BODIES)
     return OPENAI.components((*bodies, *shapes.SHAPES, *responses.SHAPES))
 
 
@@ -51,13 +55,15 @@ class OpenAIRoutes:
         add(routes, "POST", "/completions", self.complete, body=CompletionBody, reply=shapes.TextReply, has_stream=True)
         add(routes, "GET", "/models", self.models, reply=shapes.ModelList)
         add(routes, "GET", "/models/{name:path}", self.model, reply=shapes.ModelCard)
+        add(routes, "POST", "/embeddings", self.embed, body=EmbeddingBody)
+        add(routes, "POST", "/rerank", self.rank, body=RerankBody)
         return routes
 
     async def chat(self, request: Request) -> Response:
         """Answer a conversation."""
         door = self._door
         body = decode(await read_body(request, door.limits), _CHAT)
-        model = door.names.resolve(body.model)
+        model = await door.ready(body.model)
         ask = to_chat_request(body, model, secrets.randbits(64), door.limits, door.runtime.sampling(model))
         form = chat_form(body, body.model or ask.model)
         stamp = self._stamp("chatcmpl")
@@ -70,7 +76,7 @@ class OpenAIRoutes:
         """Continue a text as it stands."""
         door = self._door
         body = decode(await read_body(request, door.limits), _COMPLETION)
-        model = door.names.resolve(body.model)
+        model = await door.ready(body.model)
         asks = to_completion_requests(body, model, secrets.randbits(64), door.limits, door.runtime.sampling(model))
         form = completion_form(body, body.model or model)
         stamp = self._stamp("cmpl")
@@ -79,6 +85,22 @@ class OpenAIRoutes:
         if form.stream:
             return EventStream(events, CompletionStream(stamp, form, len(asks)), door.lifecycle, door.limits)
         return await whole(request, events, CompletionReply(stamp, form, len(asks)), door.lifecycle)
+
+    async def embed(self, request: Request) -> Response:
+        """Make vectors of texts."""
+        door = self._door
+        body = decode(await read_body(request, door.limits), _EMBEDDING)
+        model = await door.ready(body.model)
+        found = await door.embed(request, to_embedding_request(body, model))
+        return Response(msgspec.json.encode(to_reply(found, body, body.model or model)), media_type="application/json")
+
+    async def rank(self, request: Request) -> Response:
+        """Put documents in order by how well they answer a query."""
+        door = self._door
+        body = decode(await read_body(request, door.limits), _RERANK)
+        model = await door.ready(body.model)
+        found = await door.rank(request, to_rank_request(body, model))
+        return JSONResponse(to_rank_reply(found, body, body.model or model))
 
     async def models(self) -> Response:
         """List what is loaded, under all its names."""
