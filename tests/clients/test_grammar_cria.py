@@ -208,6 +208,21 @@ def test_an_engine_that_is_killed_in_mid_answer_costs_a_pause_and_nothing_else(
     assert "".join([*begun, *stream]) == undisturbed
 
 
+def test_the_responses_api_keeps_forms_and_choices_too(client: openai.OpenAI) -> None:
+    ask: dict[str, Any] = {"model": "cria", "input": MESSAGES, "max_output_tokens": 150, "temperature": 1.5}
+    form: Any = {"type": "json_schema", "name": "person", "schema": PERSON, "strict": True}
+    check(client.responses.create(**ask, text={"format": form}).output_text)
+    tools: Any = [{"type": "function", "strict": True, **tool["function"]} for tool in TOOLS]
+    choice: Any = {"type": "function", "name": NAMES[1]}
+    [item] = client.responses.create(**ask, tools=tools, tool_choice=choice).output
+    assert item.type == "function_call"
+    assert item.name == NAMES[1]
+    check(item.arguments, CITY)
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.responses.create(**ask, text={"format": {**form, "schema": {"type": "x"}}})
+    assert caught.value.param == "text.format.schema"
+
+
 # ── Ollama ──
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from camelid.errors import InvalidRequest
-from camelid.types import ChatRequest, Message, Sampling
+from camelid.types import ChatRequest, Generation, Message, Sampling
 
 from ...limits import Limits
 from ..bodies import ChatBody, Function, Tool, UserMessage
@@ -36,6 +36,7 @@ _SHARED = (
 _RENAMED = (
     (re.compile(r"tools\[(\d+)\]\.function"), r"tools[\1]"),
     (re.compile(r"response_format(\.json_schema)?"), "text.format"),
+    (re.compile(r"tool_choice\.function"), "tool_choice"),
     (re.compile(r"max_completion_tokens|max_tokens"), "max_output_tokens"),
 )
 
@@ -156,7 +157,15 @@ def _ask(
     except InvalidRequest as error:
         raise _renamed(error) from error
     system = (Message("system", body.instructions),) if body.instructions else ()
-    return replace(ask, messages=(*system, *conversation))
+    return replace(ask, messages=(*system, *conversation), generation=_with_our_names(ask.generation))
+
+
+def _with_our_names(generation: Generation) -> Generation:
+    """Return what is asked of an answer, with the name that its form has here: it may be refused later on."""
+    grammar = generation.grammar
+    if grammar is None:
+        return generation
+    return replace(generation, grammar=replace(grammar, field=_rename(grammar.field)))
 
 
 def _tool(tool: FunctionTool) -> Tool:
@@ -217,11 +226,14 @@ def _check_metadata(metadata: Mapping[str, str] | None) -> None:
 
 def _renamed(error: InvalidRequest) -> InvalidRequest:
     """Return chat's refusal with the names that the fields have here."""
-    message, field = error.message, error.field
+    field = None if error.field is None else _rename(error.field)
+    return InvalidRequest(_rename(error.message), field=field, hint=error.hint)
+
+
+def _rename(text: str) -> str:
     for theirs, ours in _RENAMED:
-        message = theirs.sub(ours, message)
-        field = field and theirs.sub(ours, field)
-    return InvalidRequest(message, field=field, hint=error.hint)
+        text = theirs.sub(ours, text)
+    return text
 
 
 def _echo(body: ResponseBody, ask: ChatRequest) -> dict[str, Any]:
