@@ -72,7 +72,7 @@ def test_the_whole_measurement_in_small() -> None:
     load = Load(streams=3, rate=100.0, tokens=50, singles=2, idle=3)
     result = measure_http(load, runs=1)
     assert [set(row.measures) for row in result.rows] == [
-        {"gap p50", "gap p99", "engine's own p99", "added p99", "front's core"},
+        {"gap p50", "gap p99", "engine's own p99", "added p99", "front's time a token"},
         {"first token p50", "first token p99"},
         {"memory of a stream"},
     ]

@@ -11,7 +11,6 @@ import itertools
 import json
 import os
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -74,7 +73,7 @@ _UNITS = {
     "gap p99": "ms",
     "engine's own p99": "ms",
     "added p99": "ms",
-    "front's core": "%",
+    "front's time a token": "µs",
     "first token p50": "ms",
     "first token p99": "ms",
     "memory of a stream": "KiB",
@@ -90,11 +89,11 @@ def _round(load: Load, token_id: int) -> dict[str, dict[str, float]]:
         with served(Serving(load.rate, token_id, most, str(file), front, others)) as server:
             idle = asyncio.run(_idle(server, load))
             firsts = asyncio.run(_singles(server, load))
-            gaps, share = _streams(server, load)
+            gaps, busy_s = _streams(server, load)
         own: dict[str, list[float]] = json.loads(file.read_text())
     engine_s = percentile(own["firsts_s"], 50)
     return {
-        "streams": added(gaps, own["gaps_s"][SETTLING_TOKENS:]) | {"front's core": 100 * share},
+        "streams": added(gaps, own["gaps_s"][SETTLING_TOKENS:]) | {"front's time a token": busy_s * 1e6},
         "singles": {f"first token p{p}": (percentile(firsts, p) - engine_s) * 1e3 for p in (50, 99)},
         "idle": {"memory of a stream": idle},
     }
@@ -132,12 +131,12 @@ async def _singles(server: Served, load: Load) -> list[float]:
 
 
 def _streams(server: Served, load: Load) -> tuple[list[float], float]:
-    """Return the gaps between tokens while many streams run, and the share of a core that the front took."""
-    busy_s, begin = processor_s(server.pid), time.perf_counter()
+    """Return the gaps between tokens while many streams run, and the processor time that each cost the front."""
+    before_s = processor_s(server.pid)
     streams = asyncio.run(read_all(server.host, server.port, load.streams, load.tokens))
-    share = (processor_s(server.pid) - busy_s) / (time.perf_counter() - begin)
+    busy_s = (processor_s(server.pid) - before_s) / (load.streams * load.tokens)
     steady = (stream.token_s[SETTLING_TOKENS:] for stream in streams)
-    return [after - before for token_s in steady for before, after in itertools.pairwise(token_s)], share
+    return [after - before for token_s in steady for before, after in itertools.pairwise(token_s)], busy_s
 
 
 @contextmanager
@@ -186,7 +185,8 @@ def _notes(load: Load, runs: int) -> list[str]:
     front, _ = cores()
     place = "the front on one core alone, engine and client on the others" if front else "all on the same cores"
     return [
-        f"Median and middle half of {runs} rounds; {place}",
+        f"Median and middle half of {runs} rounds; {place}" if runs > 1 else f"One round; {place}",
+        "The front's time is processor time of its process, connections included: it does not depend on other work",
         "Added: the 99th percentile of the gaps at the client, less that of the engine's own steps",
         "First token: from sending the request on a new connection to the token's arrival, less the engine's own time",
         f"Memory: of the front's process, after {load.idle:,} streams that had their first token and wait for the next",
