@@ -35,6 +35,7 @@ COMMANDS = {
     "chats": "chats MODEL --users 4,16 --shared-tokens 1024 --runs 2",
     "arrivals": "arrivals MODEL --runs 2",
     "choices": "choices MODEL --runs 3",
+    "schema": "schema MODEL --runs 3",
     "mixed": "mixed MODEL --arriving-tokens 2048 --runs 2",
     "start": "start MODEL --context-length 2048",
     "memory": "memory MODEL --runs 3 --context-length 2048",

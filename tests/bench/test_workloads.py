@@ -80,10 +80,19 @@ def test_every_workload_of_the_table_has_two_sizes() -> None:
         assert (workload.name, list(workload.sizes)) == (name, ["small", "full"])
 
 
-@pytest.mark.parametrize("name", ["schema", "adapters"])
+@pytest.mark.parametrize("name", ["adapters"])
 def test_what_this_version_cannot_do_is_an_error_and_not_a_figure(name: str) -> None:
     with pytest.raises(InvalidRequest, match="nothing to measure"):
         run_workload(find_workload(name), "cria", SETTINGS, None, runs=1)
+
+
+@pytest.mark.usefixtures("quick_probes")
+def test_answers_are_held_to_a_schema_beside_free_ones() -> None:
+    workload = find_workload("schema")
+    sizes = dataclasses.replace(workload.sizes["small"], prompt_tokens=8, new_tokens=6)
+    result = run_workload(workload, "cria", SETTINGS, sizes, runs=1)
+    assert [row.labels for row in result.rows] == [{"answer": "free"}, {"answer": "a JSON schema"}]
+    assert all(set(row.measures) == {"decode", "first token", "longest gap"} for row in result.rows)
 
 
 def test_a_process_tells_its_start_and_its_memory(tiny: str) -> None:

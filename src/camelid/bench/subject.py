@@ -82,14 +82,20 @@ class Subject:
         *,
         num_choices: int = 1,
         sampling: Sampling = GREEDY,
+        grammar: str | None = None,
         see: Callable[[float], None] = lambda at_s: None,
     ) -> Timeline:
         """Let the model continue `prompt` by exactly `num_tokens` tokens a choice.
 
-        see: is told of each token when it comes.
+        grammar: as `runtime.grammars.prepare` gives it. see: is told of each token when it comes.
         """
         request = GenerateRequest(
-            f"bench-{next(self._numbers)}", tuple(prompt), sampling, num_tokens, num_choices=num_choices
+            f"bench-{next(self._numbers)}",
+            tuple(prompt),
+            sampling,
+            num_tokens,
+            num_choices=num_choices,
+            grammar=grammar,
         )
         token_s: list[float] = []
         cached = 0
