@@ -70,6 +70,9 @@ class Overview:
 def overview(files: ModelFiles, *, uses_go_template: bool = True) -> Overview:
     """Read what is shown of a model. Raises FormatError, ModelError."""
     summary = summarize(files.weights)
+    found = tuple(summary.pop("capabilities"))
+    if found != ("completion",):
+        return Overview(files, summary, found, "")
     if files.template is not None and uses_go_template:
         return Overview(files, summary, _go_capabilities(files.template), files.template)
     with open_checkpoint(files.weights) as checkpoint:

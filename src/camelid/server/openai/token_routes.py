@@ -35,7 +35,7 @@ class TokenRoutes:
         door = self._door
         body = decode(await read_body(request, door.limits), _TOKENIZE)
         check(body)
-        model = door.names.resolve(body.model)
+        model = await door.ready(body.model)
         if body.prompt is not None:
             with_bos = body.add_special_tokens is not False
             tokens = await door.runtime.tokenize(model, body.prompt, with_bos=with_bos)
@@ -48,5 +48,5 @@ class TokenRoutes:
         """Return the text of tokens."""
         door = self._door
         body = decode(await read_body(request, door.limits), _DETOKENIZE)
-        text = await door.runtime.detokenize(door.names.resolve(body.model), body.tokens)
+        text = await door.runtime.detokenize(await door.ready(body.model), body.tokens)
         return JSONResponse({"prompt": text})

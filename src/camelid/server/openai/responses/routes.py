@@ -66,7 +66,7 @@ class ResponsesRoutes:
         body = decode(await read_body(request, door.limits), _CREATE)
         items = read_items(body.input)
         conversation = to_messages(items, self._earlier(body, _owner(request)))
-        model = door.names.resolve(body.model)
+        model = await door.ready(body.model)
         recommended = door.runtime.sampling(model)
         ask = to_request(body, conversation, model, secrets.randbits(64), door.limits, recommended)
         written = form(body, body.model or model, ask)
@@ -79,7 +79,7 @@ class ResponsesRoutes:
         door = self._door
         body = decode(await read_body(request, door.limits), _COUNT)
         conversation = to_messages(read_items(body.input), self._earlier(body, _owner(request)))
-        ask = to_prompt(body, conversation, door.names.resolve(body.model), door.limits)
+        ask = to_prompt(body, conversation, await door.ready(body.model), door.limits)
         return _json(counted(await door.runtime.count_tokens(ask)))
 
     async def get(self, request: Request, response_id: str) -> Response:
