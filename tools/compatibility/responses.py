@@ -175,7 +175,7 @@ COUNT = Route(
             bodies.CountBody,
             "body",
             lambda fields: {"input": "hi", **fields},
-            {**PROMPT, "personality": ["friendly"]},
+            {**PROMPT, "model": ["other"], "personality": ["friendly"]},
             {
                 **SILENT,
                 "model": "the reply does not show it",
