@@ -101,7 +101,7 @@ def test_a_model_is_made_of_a_file_with_all_that_a_modelfile_may_say(
     told = [step.status or "" for step in steps]
     assert (told[0], told[-2:]) == ("parsing GGUF", ["writing manifest", "success"])
     assert any(status == f"using existing layer {sent}" for status in told)
-    assert sum(status.startswith("creating new layer sha256:") for status in told) == 4
+    assert sum(status.startswith("creating new layer sha256:") for status in told) == 5
     entry = store.entry(parse_name("mine"))
     assert dict(store.parameters(entry)) == {"temperature": 0.0, "stop": ["###", "---"], "top_k": 3}
     assert store.messages(entry) == (("user", "Hi."), ("assistant", "Hello."))
