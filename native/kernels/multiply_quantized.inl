@@ -20,7 +20,7 @@ struct PanelScratch {
 };
 
 template <class Type>
-VERB void fill_panel(const Rows& rows, Panel& panel) {
+static __attribute__((noinline)) void fill_panel(const Rows& rows, Panel& panel) {
     Type::codes(rows, panel.codes);
     F scales[16], minimums[16];
     Type::scales(rows, scales, minimums);
