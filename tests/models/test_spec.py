@@ -255,8 +255,8 @@ def test_config_features_that_are_not_implemented_are_refused_by_name(changes: d
 
 
 def test_an_unknown_architecture_is_told_which_are_known() -> None:
-    metadata = gguf_metadata() | {"general.architecture": "bert"}
-    with pytest.raises(UnsupportedModel, match="tiny: the architecture 'bert' is not implemented") as caught:
+    metadata = gguf_metadata() | {"general.architecture": "mamba"}
+    with pytest.raises(UnsupportedModel, match="tiny: the architecture 'mamba' is not implemented") as caught:
         read_spec(MemoryCheckpoint(metadata, {}))
 
     assert caught.value.hint is not None

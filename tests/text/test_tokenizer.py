@@ -303,7 +303,7 @@ def _without(metadata: dict[str, object], **changes: object) -> dict[str, object
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"model": "t5"}, "tokenizer 't5'"),
+        ({"model": "rwkv"}, "tokenizer 'rwkv'"),
         ({"model": None}, "tokenizer.ggml.model"),
         ({"pre": "no-such"}, "pre-tokenizer 'no-such'"),
         ({"token_type": [1, 2]}, "token_type has 2 entries"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from camelid.server.openai import bodies, tokens
+from camelid.server.openai import bodies, embeddings, rerank, tokens
 
 from .shapes import Dialect, Route, Shape
 
@@ -240,12 +240,46 @@ DETOKENIZE = Route(
         )
     ],
 )
+EMBEDDINGS = Route(
+    "POST",
+    "/v1/embeddings",
+    [
+        Shape(
+            embeddings.EmbeddingBody,
+            "body",
+            lambda fields: {"input": "hi", **fields},
+            {
+                "input": ["x", ["x", "y"], [1, 2], [[1], [2]]],
+                "model": ["other"],
+                "dimensions": [2],
+                "encoding_format": ["base64", "float"],
+            },
+            {"user": LABEL, "encoding_format": "the default"},
+        )
+    ],
+)
+RERANK = Route(
+    "POST",
+    "/v1/rerank",
+    [
+        Shape(
+            rerank.RerankBody,
+            "body",
+            lambda fields: {"query": "hi", "documents": ["a", "b"], **fields},
+            {"documents": [["b"], [{"text": "b"}]], "model": ["other"], "top_n": [1, 0]},
+        ),
+        Shape(rerank.Document, "`documents[]`", lambda fields: {"query": "hi", "documents": [{"text": "a", **fields}]}),
+    ],
+    "For cross-encoders with one label; other models refuse it.",
+)
 OPENAI = Dialect(
-    "OpenAI: chat, completions, models",
+    "OpenAI: chat, completions, embeddings, models",
     "Beside OpenAI's own fields these routes take the sampling that Transformers and vLLM name.",
     [
         CHAT,
         COMPLETIONS,
+        EMBEDDINGS,
+        RERANK,
         Route("GET", "/v1/models", (), "What is loaded, under all its names."),
         Route("GET", "/v1/models/{name}", (), "One of them."),
         TOKENIZE,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
+from array import array
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,9 +20,13 @@ from camelid.types import (
     ChatRequest,
     CompletionRequest,
     Echo,
+    EmbeddingRequest,
+    Embeddings,
     Event,
     Finished,
     FinishReason,
+    Ranking,
+    RankRequest,
     Reasoning,
     Started,
     Text,
@@ -50,6 +56,15 @@ class TalkativeRuntime(FakeRuntime):
         """Return tokens that everything of the prompt has a part in."""
         text = repr((request.messages, request.tools))
         return await self.tokenize(request.model, text, with_bos=add_generation_prompt)
+
+    async def embed(self, request: EmbeddingRequest) -> Embeddings:
+        """Return vectors that everything of the request has a part in."""
+        vectors = (array("f", [zlib.crc32(repr(one).encode())] * (request.dimensions or 3)) for one in request.inputs)
+        return Embeddings(tuple(vectors), 7)
+
+    async def rank(self, request: RankRequest) -> Ranking:
+        """Return scores that everything of the request has a part in."""
+        return Ranking(tuple(zlib.crc32((request.query + text).encode()) / 2**32 for text in request.documents), 7)
 
     async def _play(self, request: ChatRequest | CompletionRequest) -> AsyncGenerator[Event, None]:
         self.asked.append(request)

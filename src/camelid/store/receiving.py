@@ -6,29 +6,30 @@ Apart from `blobs.py` because the content comes from outside, in its own time, a
 from __future__ import annotations
 
 import hashlib
-import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO
 
 from camelid.errors import DamagedBlob
-from camelid.formats.atomic import sync_folder
 
 from .blobs import Blobs, Digest
+from .files import Disk
 
 
 class Receiving:
     """The content of one blob as far as it has come."""
 
-    def __init__(self, file: BinaryIO, digest: Digest) -> None:
+    def __init__(self, disk: Disk, file: int, digest: Digest) -> None:
+        self._disk = disk
         self._file = file
         self._digest = digest
         self._state = hashlib.sha256()
+        self._num_bytes = 0
 
     def write(self, piece: bytes) -> None:
-        """Take the next piece."""
-        self._file.write(piece)
+        """Take the next piece. Raises StoreError."""
+        self._disk.write(self._file, piece, self._num_bytes)
+        self._num_bytes += len(piece)
         self._state.update(piece)
 
     def check(self) -> None:
@@ -36,8 +37,7 @@ class Receiving:
         found = Digest(self._state.hexdigest())
         if found != self._digest:
             raise DamagedBlob(f'digest mismatch, expected "{self._digest}", got "{found}"')
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        self._disk.sync(self._file)
 
 
 @contextmanager
@@ -47,14 +47,16 @@ def receive(blobs: Blobs, digest: Digest, announced_bytes: int = 0) -> Iterator[
     Raises StoreFull before the first byte if `announced_bytes` do not fit, and DamagedBlob for another content.
     """
     blobs.check_space(announced_bytes)
-    blobs.folder.mkdir(parents=True, exist_ok=True)
+    disk = blobs.disk
+    disk.make_folders(blobs.folder)
     partial = blobs.folder / f"{digest.file_name}-partial-{secrets.token_hex(4)}"  # others may send the same
+    file = disk.create(partial)
     try:
-        with partial.open("xb") as file:
-            receiving = Receiving(file, digest)
-            yield receiving
-            receiving.check()
-        partial.replace(blobs.path(digest))
-        sync_folder(blobs.folder)
+        receiving = Receiving(disk, file, digest)
+        yield receiving
+        receiving.check()
+        disk.rename(partial, blobs.path(digest))
+        disk.sync_folder(blobs.folder)
     finally:
-        partial.unlink(missing_ok=True)
+        disk.close(file)
+        disk.unlink(partial)
