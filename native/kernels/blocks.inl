@@ -12,8 +12,12 @@ constexpr int kQuads = 64;  // of four columns, in a slice
 
 using Codes = uint8_t[64];  // a quad of 16 rows
 
-// Shifts by numbers that the compiler knows are three times as fast as by others.
+// Shifts by numbers that the compiler knows are three times as fast as by others. (The portable verbs are loops, and would take minutes.)
+#if defined(CAMELID_PORTABLE)
+#define UNROLL
+#else
 #define UNROLL _Pragma("GCC unroll 64")
+#endif
 
 template <class Type>
 constexpr BlockShape kShape = block_shape(static_cast<int>(Type::kType));
