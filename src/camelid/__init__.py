@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from camelid.errors import CamelidError
+    from camelid.runtime.async_library import AsyncModel, load_async
     from camelid.runtime.collected import Answer
     from camelid.runtime.library import Model, load
     from camelid.runtime.runtime import Runtime
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Answer",
+    "AsyncModel",
     "CamelidError",
     "ChatRequest",
     "CompletionRequest",
@@ -58,6 +60,7 @@ __all__ = [
     "Usage",
     "__version__",
     "load",
+    "load_async",
 ]
 
 _HOMES = {
@@ -66,6 +69,8 @@ _HOMES = {
     "Model": "camelid.runtime.library",
     "load": "camelid.runtime.library",
     "Runtime": "camelid.runtime.runtime",
+    "AsyncModel": "camelid.runtime.async_library",
+    "load_async": "camelid.runtime.async_library",
     "ModelSettings": "camelid.settings",
 }
 

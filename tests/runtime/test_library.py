@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 import camelid
 from camelid.errors import ContextOverflow, InvalidRequest, InvalidSetting, NotFound
+from camelid.runtime.asking import generation_of
 from camelid.types import Finished, FinishReason, Message, Sampling, Started, Text, ToolCall, ToolSpec
 
 
@@ -49,7 +51,7 @@ def test_a_stream_that_is_closed_ends_the_answer(model: camelid.Model) -> None:
 def test_choices_and_scores(model: camelid.Model) -> None:
     answer = model.complete("1, 2, 3", max_tokens=4, num_choices=2, top_logprobs=1, seed=1, ignore_eos=True)
     assert len(answer.choices) == 2
-    silent = model._model.text.tokenizer.control_ids
+    silent = model._model.model.text.tokenizer.control_ids
     for choice in answer.choices:
         shown = b"".join(score.piece for score in choice.scores if score.id not in silent)
         assert shown.decode(errors="replace") == choice.text
@@ -129,8 +131,9 @@ def test_what_is_wrong_is_said(model: camelid.Model) -> None:
 
 
 def test_the_makers_sampling_is_the_default(model: camelid.Model) -> None:
-    assert model._generation({"seed": 1}).sampling == Sampling(**{**vars(model._model.sampling), "seed": 1})
-    assert model._generation({}).sampling.seed != model._generation({}).sampling.seed
+    makers = model._model.model.sampling
+    assert generation_of({"seed": 1}, makers).sampling == Sampling(**{**vars(makers), "seed": 1})
+    assert generation_of({}, makers).sampling.seed != generation_of({}, makers).sampling.seed
 
 
 def test_a_closed_model_may_be_closed_again() -> None:
@@ -171,3 +174,44 @@ def test_a_call_can_be_required(model: camelid.Model) -> None:
     assert answer.finish_reason in (FinishReason.TOOL_CALLS, FinishReason.LENGTH)
     for call in answer.tool_calls:
         assert (call.name, json.loads(call.arguments)["hour"] in (6, 7)) == ("set_alarm", True)
+
+
+@pytest.fixture
+def interrupted() -> Iterator[None]:
+    """Ctrl-C, a moment from now."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    yield
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_interrupt_ends_the_answer_and_the_model_goes_on(
+    model: camelid.Model, interrupted: None, stream: bool
+) -> None:
+    def ask() -> None:
+        events = model.chat("Hello!", stream=stream, ignore_eos=True)  # type: ignore[call-overload]
+        for _ in events if stream else ():
+            pass
+
+    with pytest.raises(KeyboardInterrupt):
+        ask()
+    assert model.chat("Hello!", max_tokens=1).usage.completion_tokens == 1
+    assert model._model.model.engine.stats()["sequences_running"] <= 1
+
+
+def test_two_models_answer_at_once(model: camelid.Model) -> None:
+    with camelid.load("cria", threads=1) as other:
+        streams = [one.chat("Hello!", stream=True, seed=1, max_tokens=6, ignore_eos=True) for one in (model, other)]
+        pairs = list(zip(*streams, strict=True))
+    assert [first for first, _ in pairs] == [second for _, second in pairs]
+
+
+def test_a_supervised_engine_gives_the_same_answer(model: camelid.Model) -> None:
+    with camelid.load("cria", threads=1, supervised=True) as other:
+        assert other.chat("Hello!", seed=1, max_tokens=6) == model.chat("Hello!", seed=1, max_tokens=6)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
-from camelid.types import Event, Finished, FinishReason, Text, TokenScore, ToolCall, ToolCalled, Usage
+from camelid.types import Echo, Event, Finished, FinishReason, Started, Text, TokenScore, ToolCall, ToolCalled, Usage
 
 
 @dataclass(frozen=True)
@@ -20,10 +19,14 @@ class Choice:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a request was answered with. With `num_choices` above 1, the properties are those of the first choice."""
+    """What a request was answered with. With `num_choices` above 1, the properties are those of the first choice.
+
+    `echo` is the prompt, where it was asked for.
+    """
 
     choices: tuple[Choice, ...]
     usage: Usage
+    echo: Echo | None = None
 
     @property
     def text(self) -> str:
@@ -41,27 +44,37 @@ class Answer:
         return self.choices[0].finish_reason
 
 
-def collect(events: Iterable[Event]) -> Answer:
-    """Return the answer that complete events make up."""
-    texts: dict[int, list[Text]] = {}
-    calls: dict[int, list[ToolCall]] = {}
-    ends: dict[int, Finished] = {}
-    usage = Usage(0, 0)
-    for event in events:
+class Collector:
+    """Takes the events of one request, and gives its answer when all are in."""
+
+    def __init__(self) -> None:
+        self._texts: dict[int, list[Text]] = {}
+        self._calls: dict[int, list[ToolCall]] = {}
+        self._ends: dict[int, Finished] = {}
+        self._usage = Usage(0, 0)
+        self._echo: Echo | None = None
+
+    def feed(self, event: Event) -> None:
+        """Take one event."""
         if isinstance(event, Text):
-            texts.setdefault(event.choice, []).append(event)
+            self._texts.setdefault(event.choice, []).append(event)
         elif isinstance(event, ToolCalled):
-            calls.setdefault(event.choice, []).append(event.call)
+            self._calls.setdefault(event.choice, []).append(event.call)
         elif isinstance(event, Finished):
-            ends[event.choice] = event
-            usage = event.usage or usage
-    choices = (
-        Choice(
-            text="".join(piece.text for piece in texts.get(choice, ())),
-            tool_calls=tuple(calls.get(choice, ())),
-            finish_reason=ends[choice].reason,
-            scores=tuple(score for piece in texts.get(choice, ()) for score in piece.scores),
+            self._ends[event.choice] = event
+            self._usage = event.usage or self._usage
+        elif isinstance(event, Started):
+            self._echo = event.echo
+
+    def answer(self) -> Answer:
+        """Return what the events made up."""
+        return Answer(tuple(self._choice(choice) for choice in sorted(self._ends)), self._usage, self._echo)
+
+    def _choice(self, choice: int) -> Choice:
+        pieces = self._texts.get(choice, ())
+        return Choice(
+            text="".join(piece.text for piece in pieces),
+            tool_calls=tuple(self._calls.get(choice, ())),
+            finish_reason=self._ends[choice].reason,
+            scores=tuple(score for piece in pieces for score in piece.scores),
         )
-        for choice in sorted(ends)
-    )
-    return Answer(tuple(choices), usage)

@@ -1,89 +1,43 @@
 """Camelid as a library: a model in this process, behind plain calls that block.
 
 The runtime itself is asynchronous; here it runs in a thread of its own, so these calls work the same in a script, in
-several threads and in a notebook.
+several threads and in a notebook, whose cells run inside a loop already.
 """
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from types import TracebackType
-from typing import Any, Literal, Self, TypedDict, Unpack, overload
+from typing import Any, Literal, Self, Unpack, overload
 
-from camelid.errors import InvalidRequest, InvalidSetting
-from camelid.settings import ModelSettings, group, read_settings
-from camelid.text.detokenize import decode
-from camelid.types import (
-    ChatRequest,
-    CompletionRequest,
-    EmbeddingRequest,
-    Event,
-    Generation,
-    Grammar,
-    Message,
-    Sampling,
-    Stopping,
-    ToolChoice,
-    ToolSpec,
-)
+from camelid.settings import ModelSettings
+from camelid.types import Event, Message, ToolChoice
 
-from .collected import Answer, collect
+from .asking import Parameters, Said
+from .async_library import AsyncModel, Tools, model_settings
+from .collected import Answer
 from .loop_thread import LoopThread
-from .plain_values import to_message, to_tool
-from .runtime import Runtime
+from .meta_calls import ChatResult, TextResult
 
 
-class Parameters(TypedDict, total=False):
-    """What may be asked of an answer, by name; see `Sampling`, `Stopping` and `Generation` for what each does.
+def load(model: str = "cria", *, supervised: bool = False, **settings: Any) -> Model:
+    """Load a model into this process: `cria`, a name of the store, a GGUF file, or a folder of safetensors or Meta's.
 
-    What is left out is as the model's makers recommend. Without a seed each answer is drawn with a new one. `format` is
-    "json", a JSON schema or a `Grammar`: what the answer must be.
+    supervised: give the engine a process of its own, which is replaced when it dies, and open answers go on. settings:
+    any of `ModelSettings`, such as `context_length` or `threads`; what is left out comes from the environment and the
+    settings file. Raises NotFound, FormatError, ModelError, OutOfMemory, InvalidSetting.
     """
-
-    temperature: float
-    top_k: int
-    top_p: float
-    min_p: float
-    typical_p: float
-    repetition_penalty: float
-    presence_penalty: float
-    frequency_penalty: float
-    penalty_window: int | None
-    logit_bias: Mapping[int, float]
-    seed: int
-    max_tokens: int | None
-    min_tokens: int
-    stop: str | Sequence[str]
-    ignore_eos: bool
-    num_choices: int
-    top_logprobs: int | None
-    format: str | Mapping[str, Any] | Grammar | None
-
-
-def load(model: str = "cria", **settings: Any) -> Model:
-    """Load a model into this process: `cria`, a GGUF file, or a folder with safetensors.
-
-    settings: any of `ModelSettings`, such as `context_length` or `threads`; what is left out comes from the environment
-    and the settings file. Raises NotFound, FormatError, ModelError, OutOfMemory, InvalidSetting.
-    """
-    known = ModelSettings.__dataclass_fields__
-    for name in settings:
-        if name not in known:
-            raise InvalidSetting(f"there is no model setting {name!r}", hint=f"known are {', '.join(known)}")
-    return Model(model, group(ModelSettings, read_settings(settings)))
+    return Model(model, model_settings(settings), supervised=supervised)
 
 
 class Model:
     """A model in this process. Close it, or use it in a `with` statement, to free its memory. Any thread may use it."""
 
-    def __init__(self, name: str, settings: ModelSettings) -> None:
+    def __init__(self, name: str, settings: ModelSettings, *, supervised: bool = False) -> None:
         """Load the model (see `load`)."""
         self._loop = LoopThread()
         try:
-            self._runtime = Runtime(settings, in_process=True)
-            self._model = self._loop.run(self._runtime.load(name))
+            self._model = self._loop.run(AsyncModel.load(name, settings, supervised=supervised))
         except BaseException:
             self._loop.close()
             raise
@@ -101,9 +55,9 @@ class Model:
     @overload
     def chat(
         self,
-        messages: str | Sequence[Message | Mapping[str, Any]],
+        messages: Said,
         *,
-        tools: Sequence[ToolSpec | Mapping[str, Any]] = (),
+        tools: Tools = (),
         tool_choice: ToolChoice | None = None,
         stream: Literal[False] = False,
         **parameters: Unpack[Parameters],
@@ -112,9 +66,9 @@ class Model:
     @overload
     def chat(
         self,
-        messages: str | Sequence[Message | Mapping[str, Any]],
+        messages: Said,
         *,
-        tools: Sequence[ToolSpec | Mapping[str, Any]] = (),
+        tools: Tools = (),
         tool_choice: ToolChoice | None = None,
         stream: Literal[True],
         **parameters: Unpack[Parameters],
@@ -122,9 +76,9 @@ class Model:
 
     def chat(
         self,
-        messages: str | Sequence[Message | Mapping[str, Any]],
+        messages: Said,
         *,
-        tools: Sequence[ToolSpec | Mapping[str, Any]] = (),
+        tools: Tools = (),
         tool_choice: ToolChoice | None = None,
         stream: bool = False,
         **parameters: Unpack[Parameters],
@@ -135,13 +89,11 @@ class Model:
         tool_choice: whether a call is required, and of which tools; without it the model chooses.
         Closing the iterator ends the answer. Raises InvalidRequest, ContextOverflow, TemplateError, Overloaded.
         """
-        conversation = [Message("user", messages)] if isinstance(messages, str) else map(to_message, messages)
-        generation, choice = self._generation(parameters), tool_choice or ToolChoice()
-        request = ChatRequest(
-            self.name, tuple(conversation), tuple(map(to_tool, tools)), generation, tool_choice=choice
-        )
-        events = self._loop.iterate(self._runtime.chat(request))
-        return events if stream else collect(events)
+        if stream:
+            return self._loop.iterate(
+                self._model.chat(messages, tools=tools, tool_choice=tool_choice, stream=True, **parameters)
+            )
+        return self._loop.run(self._model.chat(messages, tools=tools, tool_choice=tool_choice, **parameters))
 
     @overload
     def complete(
@@ -157,10 +109,52 @@ class Model:
         self, prompt: str | Sequence[int], *, stream: bool = False, **parameters: Unpack[Parameters]
     ) -> Answer | Iterator[Event]:
         """Return how a text, or token ids, may go on: no chat template. Otherwise as `chat`."""
-        ids_or_text = prompt if isinstance(prompt, str) else tuple(prompt)
-        request = CompletionRequest(self.name, ids_or_text, self._generation(parameters))
-        events = self._loop.iterate(self._runtime.complete(request))
-        return events if stream else collect(events)
+        if stream:
+            return self._loop.iterate(self._model.complete(prompt, stream=True, **parameters))
+        return self._loop.run(self._model.complete(prompt, **parameters))
+
+    def text_completion(
+        self,
+        prompts: Sequence[str],
+        temperature: float = 0.6,
+        top_p: float = 0.9,
+        max_gen_len: int | None = None,
+        logprobs: bool = False,
+        echo: bool = False,
+        *,
+        seed: int | None = None,
+    ) -> list[TextResult]:
+        """Continue texts, all of them in one batch, as Meta's `Llama.text_completion` does.
+
+        Returns a dictionary for each prompt: `generation`, and with `logprobs` the `tokens` as text and the natural
+        logarithm of each one's probability before temperature and top_p. echo: the prompt is part of all of these; the
+        token that begins it has the logarithm 0. seed: prompt i is drawn with `seed` + i; without one every call draws
+        anew. A batch may have any length. Raises InvalidRequest, ContextOverflow. Source: generation.py of
+        meta-llama/llama3.
+        """
+        return self._loop.run(
+            self._model.text_completion(prompts, temperature, top_p, max_gen_len, logprobs, echo, seed=seed)
+        )
+
+    def chat_completion(
+        self,
+        dialogs: Sequence[Sequence[Message | Mapping[str, Any]]],
+        temperature: float = 0.6,
+        top_p: float = 0.9,
+        max_gen_len: int | None = None,
+        logprobs: bool = False,
+        *,
+        seed: int | None = None,
+    ) -> list[ChatResult]:
+        """Answer dialogs, all of them in one batch, as Meta's `Llama.chat_completion` does.
+
+        dialogs: lists of messages with `role` and `content`. Returns a dictionary for each: `generation`, which is the
+        assistant's message, and the lists of `text_completion`, whose other arguments mean the same here.
+        Raises InvalidRequest, ContextOverflow, TemplateError.
+        """
+        return self._loop.run(
+            self._model.chat_completion(dialogs, temperature, top_p, max_gen_len, logprobs, seed=seed)
+        )
 
     def embed(
         self, texts: str | Sequence[str | Sequence[int]], *, dimensions: int | None = None, may_cut: bool = False
@@ -170,24 +164,20 @@ class Model:
         dimensions: the first so many only. may_cut: cut a text that is too long. Raises InvalidRequest,
         ContextOverflow.
         """
-        given = (
-            (texts,) if isinstance(texts, str) else tuple(one if isinstance(one, str) else tuple(one) for one in texts)
-        )
-        request = EmbeddingRequest(self.name, given, dimensions, may_cut)
-        return [list(vector) for vector in self._loop.run(self._runtime.embed(request)).vectors]
+        return self._loop.run(self._model.embed(texts, dimensions=dimensions, may_cut=may_cut))
 
     def tokenize(self, text: str, *, parse_special: bool = False) -> list[int]:
         """Return the ids of a text. With `parse_special`, control tokens that are spelled out are control tokens."""
-        return self._model.text.tokenizer.encode(text, parse_special=parse_special)
+        return self._model.tokenize(text, parse_special=parse_special)
 
     def detokenize(self, ids: Iterable[int]) -> str:
         """Return the text of ids, control tokens left out."""
-        return decode(self._model.text.tokenizer, ids)
+        return self._model.detokenize(ids)
 
     def close(self) -> None:
         """Unload the model. Doing it again does nothing."""
         if self._loop.is_open:
-            self._loop.run(self._runtime.close())
+            self._loop.run(self._model.close())
             self._loop.close()
 
     def __enter__(self) -> Self:
@@ -197,26 +187,3 @@ class Model:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-    def _generation(self, parameters: Mapping[str, Any]) -> Generation:
-        given = dict(parameters)
-        given["stop"] = (given["stop"],) if isinstance(given.get("stop"), str) else tuple(given.get("stop", ()))
-        given.setdefault("seed", self._model.sampling.seed or secrets.randbits(63))
-        given["grammar"] = _grammar(given.pop("format", None))
-        sampling, stopping, rest = (
-            {name: given.pop(name) for name in list(given) if name in kind.__dataclass_fields__}
-            for kind in (Sampling, Stopping, Generation)
-        )
-        for name in given:
-            raise InvalidRequest(f"there is no parameter {name!r}", field=name)
-        return Generation(replace(self._model.sampling, **sampling), Stopping(**stopping), **rest)
-
-
-def _grammar(given: str | Mapping[str, Any] | Grammar | None) -> Grammar | None:
-    if isinstance(given, str):
-        if given != "json":
-            raise InvalidRequest(
-                f"format must be 'json', a JSON schema or a Grammar, got {given[:40]!r}", field="format"
-            )
-        return Grammar.json_object("format")
-    return given if given is None or isinstance(given, Grammar) else Grammar.schema(dict(given), "format")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Coroutine, Iterator
-from typing import Any, TypeVar
+from collections.abc import AsyncGenerator, Awaitable, Iterator
+from typing import TypeVar
 
 _Result = TypeVar("_Result")
 _Item = TypeVar("_Item")
+_END_S = 1.0  # what is cancelled ends within a step of the engine; nobody waits longer for it
 
 
 class LoopThread:
@@ -24,13 +25,24 @@ class LoopThread:
         """True until it is closed."""
         return not self._loop.is_closed()
 
-    def run(self, coroutine: Coroutine[Any, Any, _Result]) -> _Result:
-        """Run a coroutine in the loop and return its result. An interrupt of the caller cancels it."""
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+    def run(self, work: Awaitable[_Result]) -> _Result:
+        """Wait for `work` in the loop and return its result. An interrupt of the caller (Ctrl-C) ends it, and is raised
+        when it has ended.
+        """
+        ended = threading.Event()
+
+        async def watched() -> _Result:
+            try:
+                return await work
+            finally:
+                ended.set()
+
+        future = asyncio.run_coroutine_threadsafe(watched(), self._loop)
         try:
             return future.result()
         except BaseException:
-            future.cancel()
+            if future.cancel():
+                ended.wait(_END_S)
             raise
 
     def iterate(self, events: AsyncGenerator[_Item, None]) -> Iterator[_Item]:
