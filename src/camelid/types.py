@@ -250,7 +250,11 @@ class Generation:
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """A conversation to be continued by the assistant. `template` is a Go template in place of the model's own."""
+    """A conversation to be continued by the assistant. `template` is a Go template in place of the model's own.
+
+    `continues_last`: the last message is the assistant's, and the answer goes on with its text instead of beginning a
+    message of its own.
+    """
 
     model: str
     messages: tuple[Message, ...]
@@ -258,6 +262,16 @@ class ChatRequest:
     generation: Generation = Generation()
     template: str | None = None
     tool_choice: ToolChoice = ToolChoice()
+    continues_last: bool = False
+
+    def __post_init__(self) -> None:
+        if self.continues_last and not ends_open(self.messages):
+            raise InvalidRequest("an answer goes on with text of the assistant, as the last message", field="messages")
+
+
+def ends_open(messages: Sequence[Message]) -> bool:
+    """Say whether a conversation ends with text of the assistant, which an answer could go on with."""
+    return bool(messages) and messages[-1].role == "assistant" and not messages[-1].tool_calls
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from camelid.engine.request import GenerateRequest, Token
-from camelid.errors import ContextOverflow, Overloaded, TemplateError
+from camelid.errors import ContextOverflow, InvalidRequest, Overloaded, TemplateError
 from camelid.runtime import turn
 from camelid.runtime.engine_port import EngineHealth
 from camelid.runtime.model import Description, LoadedModel, NoTemplate, TextSide
@@ -108,6 +108,17 @@ def test_what_is_asked_of_the_engine(cria: Description, cria_text: TextSide) -> 
     assert asked == GenerateRequest(
         asked.id, asked.prompt, sampling, 7, 2, cria_text.tokenizer.eos_ids, num_choices=2, top_logprobs=3
     )
+
+
+def test_an_answer_goes_on_with_the_last_message(cria: Description, cria_text: TextSide) -> None:
+    question, begun = Message("user", "hi"), Message("assistant", "Well, ")
+    loaded = model(cria, cria_text, (0, "4", STOP))
+    collect(turn.chat(loaded, ChatRequest("cria", (question,))))
+    collect(turn.chat(loaded, ChatRequest("cria", (question, begun), continues_last=True)))
+    fresh, going_on = engine_of(loaded).asked
+    assert [*going_on.prompt] == [*fresh.prompt, *cria_text.tokenizer.encode("Well, ")]
+    with pytest.raises(InvalidRequest, match="as the last message"):
+        ChatRequest("cria", (question,), continues_last=True)
 
 
 def test_without_max_tokens_an_answer_may_fill_the_context(cria: Description, cria_text: TextSide) -> None:

@@ -18,6 +18,8 @@ from template_families import CALL, CONTROL, CONVERSATIONS, FAMILIES, USER, WEAT
 
 from camelid.errors import CamelidError, InvalidRequest, Overloaded, TemplateError
 from camelid.text import Tokenizer
+from camelid.text.continuing import render_open
+from camelid.text.go_template import GoTemplate
 from camelid.text.jinja_template import JinjaTemplate
 from camelid.text.llama3 import LLAMA_3, LLAMA_3_1, META_3_1, Llama3Template
 from camelid.text.template_workers import WorkerLimits
@@ -91,6 +93,39 @@ def test_prompts_and_ids_equal_transformers(family, theirs, ours: Tokenizer) -> 
         assert ours.encode_prompt(prompt) == theirs(expected, add_special_tokens=False)["input_ids"]
         without = template.render(messages, tools, add_generation_prompt=False)
         assert without.text == _by_transformers(theirs, name, messages, tools, add_generation_prompt=False)
+
+
+def test_an_open_prompt_equals_what_transformers_leaves_open(family, theirs) -> None:
+    import jinja2
+
+    name, template = family
+    said = (USER, Message("assistant", "Well, the"))
+    try:
+        expected = _by_transformers(theirs, name, said, (), add_generation_prompt=False, continue_final_message=True)
+    except (jinja2.TemplateError, ValueError):
+        with pytest.raises(TemplateError):
+            render_open(template, said)
+        return
+    assert render_open(template, said).text == expected
+
+
+def test_an_open_prompt_ends_with_the_text_as_it_is(ours: Tokenizer) -> None:
+    go = "{{ range .Messages }}[{{ .Role }}]{{ .Content }}<|eot_id|>{{ end }}[assistant]"
+    by_turns = "{{ if .Prompt }}[user]{{ .Prompt }}<|eot_id|>{{ end }}[assistant]{{ .Response }}<|eot_id|>"
+    built_in = Llama3Template(LLAMA_3_1, ours.protected, "<|begin_of_text|>")
+    for template in (GoTemplate(go, ours), GoTemplate(by_turns, ours), built_in):
+        for text in ("Well, the ", "", "".join(CONTROL), "\U000f0000"):
+            prompt = render_open(template, (USER, Message("assistant", text)))
+            begun = render_open(template, (USER, Message("assistant", "")))
+            assert prompt.text == begun.text + text
+            control = [[i for i in ours.encode_prompt(one) if i in ours.control_ids] for one in (prompt, begun)]
+            assert control[0] == control[1]
+
+
+def test_a_template_that_hides_the_answer_says_that_it_cannot_be_gone_on_with(ours: Tokenizer) -> None:
+    template = GoTemplate('{{ range .Messages }}{{ if eq .Role "user" }}{{ .Content }}{{ end }}{{ end }}', ours)
+    with pytest.raises(TemplateError, match="does not show the last message"):
+        render_open(template, (USER, Message("assistant", "Well")))
 
 
 def test_options_reach_the_template(theirs, ours: Tokenizer) -> None:

@@ -24,10 +24,12 @@ GENERATION: dict[str, Any] = {
     "n": [2],
 }
 CHOICES: list[Any] = ["auto", "none", "required", {"type": "function", "function": {"name": "f"}}]
+OPEN: dict[str, Any] = {"messages": [HI, {"role": "assistant", "content": "Well, "}]}
 COMPANY: dict[str, Any] = {
     "stream_options": {"stream": True},
     "top_logprobs": {"logprobs": True},
     "tool_choice": {"tools": [TOOL]},
+    "continue_final_message": OPEN,
 }
 FORMS: dict[str, Any] = {
     "response_format": [
@@ -78,6 +80,8 @@ CHAT = Route(
                 "tools": [[TOOL]],
                 "tool_choice": CHOICES,
                 "parallel_tool_calls": [True, False],
+                "add_generation_prompt": [True, False],
+                "continue_final_message": [True, False],
                 "metadata": [{"a": "b"}],
                 "modalities": [["text"], ["audio"]],
                 "prompt_cache_retention": ["in_memory", "24h"],
@@ -89,6 +93,8 @@ CHAT = Route(
             },
             {
                 **SILENT,
+                "add_generation_prompt": "the default",
+                "continue_final_message": "the default",
                 "modalities": "answers are text",
                 "parallel_tool_calls": "the default",
                 "prompt_cache_retention": CACHED,
@@ -224,6 +230,7 @@ TOKENIZE = Route(
                 "continue_final_message": "the default",
                 "model": "the reply does not show it",
             },
+            {"continue_final_message": OPEN},
         ),
     ],
 )

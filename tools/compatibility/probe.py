@@ -54,7 +54,7 @@ class TalkativeRuntime(FakeRuntime):
 
     async def tokenize_chat(self, request: ChatRequest, *, add_generation_prompt: bool = True) -> Tokens:
         """Return tokens that everything of the prompt has a part in."""
-        text = repr((request.messages, request.tools))
+        text = repr((request.messages, request.tools, request.continues_last))
         return await self.tokenize(request.model, text, with_bos=add_generation_prompt)
 
     async def embed(self, request: EmbeddingRequest) -> Embeddings:

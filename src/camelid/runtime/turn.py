@@ -14,6 +14,7 @@ from typing import cast
 
 from camelid.engine.request import GenerateRequest, Token
 from camelid.errors import ContextOverflow, InvalidRequest
+from camelid.text.continuing import render_open
 from camelid.text.go_template import GoTemplate
 from camelid.text.templates import ChatTemplate, call_tag
 from camelid.types import (
@@ -57,6 +58,7 @@ def chat(model: LoadedModel, request: ChatRequest) -> AsyncGenerator[Event, None
             tools=request.tools,
             call_tag=call_tag(model.text.template),
             allows_several=request.tool_choice.allows_several,
+            continues_text=request.continues_last,
         )
 
     async def grammar() -> str | None:
@@ -69,9 +71,11 @@ def encode_chat(model: LoadedModel, request: ChatRequest, *, add_generation_prom
     """Return the ids of a conversation's prompt, with the beginning of the answer or without. Raises TemplateError."""
     messages = _begun(model, request.messages)
     template = _template(model, request.template)
-    return model.text.tokenizer.encode_prompt(
-        template.render(messages, request.tools, add_generation_prompt=add_generation_prompt)
-    )
+    if request.continues_last:
+        prompt = render_open(template, messages, request.tools)
+    else:
+        prompt = template.render(messages, request.tools, add_generation_prompt=add_generation_prompt)
+    return model.text.tokenizer.encode_prompt(prompt)
 
 
 def _template(model: LoadedModel, source: str | None) -> ChatTemplate:

@@ -15,6 +15,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from camelid.errors import InvalidRequest
@@ -93,13 +94,27 @@ def choose_marks(protected: str, texts: Iterable[str]) -> Marks:
     used: set[str] = set()
     for text in texts:
         needed.update(character for character in protected if character in text)
-        if not text.isascii():
-            used.update(_ANY_PRIVATE.findall(text))
+        used |= _private_in(text)
+    private = _free(used, len(needed))
+    return Marks("".join(sorted(needed)), private)
+
+
+def free_private(texts: Iterable[str]) -> str:
+    """Return a private character that occurs in none of `texts`. Raises InvalidRequest when there is none."""
+    return _free(set[str]().union(*map(_private_in, texts)), 1)
+
+
+def _private_in(text: str) -> set[str]:
+    return set() if text.isascii() else set(_ANY_PRIVATE.findall(text))
+
+
+def _free(used: set[str], count: int) -> str:
+    """Return so many private characters that are not `used`. Raises InvalidRequest when there are fewer."""
     free = (character for character in map(chr, _PRIVATE) if character not in used)
-    pairs = list(zip(sorted(needed), free, strict=False))
-    if len(pairs) < len(needed):
+    chosen = "".join(islice(free, count))
+    if len(chosen) < count:
         raise InvalidRequest("the messages use up all 65,534 private-use characters of plane 15", field="messages")
-    return Marks("".join(plain for plain, _ in pairs), "".join(private for _, private in pairs))
+    return chosen
 
 
 def strings_in(value: Any, depth: int = 0) -> Iterator[str]:

@@ -21,6 +21,7 @@ from camelid.types import (
     ToolCall,
     ToolChoice,
     ToolSpec,
+    ends_open,
 )
 
 from ..decode import check_depth
@@ -54,7 +55,13 @@ def to_prompt(body: CountBody, model: str, limits: Limits) -> ChatRequest:
     for index, message in enumerate(body.messages):
         messages += _messages(message, f"messages.{index}", called)
     tools = _tools(body, limits)
-    return ChatRequest(model, tuple(messages), tools, tool_choice=_tool_choice(body.tool_choice, tools))
+    return ChatRequest(
+        model,
+        tuple(messages),
+        tools,
+        tool_choice=_tool_choice(body.tool_choice, tools),
+        continues_last=ends_open(messages),
+    )
 
 
 def _messages(message: bodies.Message, place: str, called: dict[str, str]) -> list[Message]:

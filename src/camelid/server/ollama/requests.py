@@ -23,6 +23,7 @@ from camelid.types import (
     Stopping,
     ToolCall,
     ToolSpec,
+    ends_open,
 )
 
 from ..decode import check_depth
@@ -51,11 +52,13 @@ def to_chat_request(body: ChatBody, model: str, seed: int, sampling: Sampling, l
         raise InvalidRequest(
             f"messages must have at most {limits.messages} entries, got {len(given)}", field="messages"
         )
+    messages = tuple(_message(message, f"messages[{index}]") for index, message in enumerate(given))
     return ChatRequest(
         model,
-        tuple(_message(message, f"messages[{index}]") for index, message in enumerate(given)),
+        messages,
         _tools(body, limits),
         _generation(body, seed, sampling, limits),
+        continues_last=ends_open(messages),
     )
 
 

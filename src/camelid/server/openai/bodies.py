@@ -177,6 +177,9 @@ class ChatBody(_Generation, kw_only=True):
     tool_choice: str | dict[str, Any] | None = None
     response_format: dict[str, Any] | None = None
     parallel_tool_calls: bool | None = None
+    # as vLLM has them: the answer goes on with the assistant's last message
+    continue_final_message: bool | None = None
+    add_generation_prompt: bool | None = None
     # labels and hints that change nothing about the answer
     metadata: dict[str, str] | None = None
     prompt_cache_key: str | None = None

@@ -16,6 +16,6 @@ OPENAI = Describer(
     Rules(
         BOUNDS,
         {*requests.REFUSED, *responses.REFUSED, *tokens.REFUSED},
-        {**requests.NEUTRAL, **responses.NEUTRAL, **tokens.NEUTRAL},
+        {**requests.NEUTRAL, **responses.NEUTRAL},
     ),
 )

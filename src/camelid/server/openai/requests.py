@@ -102,6 +102,7 @@ def to_chat_request(
         generation=to_generation(
             body, seed, recommended, _chat_max_tokens(body), _chat_top_logprobs(body), _or(body.n, 1)
         ),
+        continues_last=_continues(body),
     )
 
 
@@ -228,6 +229,17 @@ def _text(content: bodies.Content, place: str) -> str:
             )
         texts.append(part.text)
     return "".join(texts)
+
+
+def _continues(body: ChatBody) -> bool:
+    """Say whether the answer goes on with the last message; it then has no beginning of its own."""
+    continues = bool(body.continue_final_message)
+    if body.add_generation_prompt is not None and body.add_generation_prompt is continues:
+        raise InvalidRequest(
+            "one of continue_final_message and add_generation_prompt must be true, and only one",
+            field="add_generation_prompt",
+        )
+    return continues
 
 
 def _tools(body: ChatBody, limits: Limits) -> tuple[ToolSpec, ...]:

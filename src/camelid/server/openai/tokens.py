@@ -19,8 +19,6 @@ from .bodies import ChatBody, Message, Refused, Tool
 from .refusals import refuse_fields
 from .requests import to_chat_request
 
-# Fields that are accepted in the values that ask for nothing special, and refused in any other.
-NEUTRAL: Mapping[str, tuple[Any, ...]] = {"continue_final_message": (False,)}
 # Fields that cannot be honoured at all, with what to do instead where there is something.
 REFUSED: Mapping[str, str | None] = {
     "chat_template": "the model's own template is used",
@@ -40,7 +38,7 @@ class TokenizeBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     add_special_tokens: bool | None = None
     add_generation_prompt: bool | None = None
     tools: list[Tool] | None = None
-    continue_final_message: Refused = None
+    continue_final_message: bool | None = None
     chat_template: Refused = None
     chat_template_kwargs: Refused = None
     mm_processor_kwargs: Refused = None
@@ -55,7 +53,7 @@ class DetokenizeBody(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 def check(body: TokenizeBody) -> None:
     """Raise InvalidRequest unless the body names one text, or one conversation, and only what goes with it."""
-    refuse_fields(body, REFUSED, NEUTRAL)
+    refuse_fields(body, REFUSED, {})
     if (body.prompt is None) == (body.messages is None):
         raise InvalidRequest("one of prompt and messages is required, and only one", field="prompt")
     own, other = ("prompt", _OF_CHAT) if body.messages is None else ("messages", _OF_TEXT)
@@ -66,7 +64,14 @@ def check(body: TokenizeBody) -> None:
 
 def to_conversation(body: TokenizeBody, model: str, limits: Limits) -> ChatRequest:
     """Return the conversation of `body`. Raises InvalidRequest naming the field."""
-    return to_chat_request(ChatBody(messages=body.messages or [], tools=body.tools), model, 0, limits)
+    continues = bool(body.continue_final_message)
+    chat = ChatBody(
+        messages=body.messages or [],
+        tools=body.tools,
+        continue_final_message=continues,
+        add_generation_prompt=body.add_generation_prompt if continues else None,  # without an answer both are fine
+    )
+    return to_chat_request(chat, model, 0, limits)
 
 
 def tokens_reply(body: TokenizeBody, tokens: Tokens) -> dict[str, Any]:
