@@ -47,6 +47,9 @@ def test_sampling_refuses_what_is_out_of_range_and_names_the_field(field: str, v
         {"stop": ("",)},
         {"stop": ("x" * 257,)},
         {"stop": ("x",) * 17},
+        {"max_length": 0},
+        {"min_length": -1},
+        {"max_seconds": -1.0},
     ],
 )
 def test_stopping_refuses_what_cannot_be_honoured(values: dict[str, object]) -> None:

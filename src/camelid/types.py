@@ -8,7 +8,6 @@ A value that exists is valid: the checks run when it is made, and nothing checks
 from __future__ import annotations
 
 import json
-import math
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,9 @@ from enum import Enum
 from typing import Any, Literal
 
 from camelid.errors import BadGrammar, InvalidRequest
+from camelid.rules import Beams, Rules
+from camelid.rules import check_count as _check_count
+from camelid.rules import check_range as _check_range
 
 MAX_SEED = 2**64 - 1
 MAX_CHOICES = 8  # each choice takes a sequence; an unbounded n lets one caller fill the engine
@@ -29,16 +31,6 @@ MAX_REGEX = 4 * 2**10  # characters
 MAX_CALLS_GRAMMAR = 2**20  # characters of what is made of all tools; each of their schemas has MAX_GRAMMAR
 
 Role = Literal["system", "user", "assistant", "tool"]
-
-
-def _check_range(name: str, value: float, low: float, high: float) -> None:
-    if not (math.isfinite(value) and low <= value <= high):
-        raise InvalidRequest(f"{name} must be {low:g}–{high:g}, got {value!r}", field=name)
-
-
-def _check_count(name: str, value: int, low: int, high: int) -> None:
-    if not low <= value <= high:
-        raise InvalidRequest(f"{name} must be {low}–{high}, got {value!r}", field=name)
 
 
 @dataclass(frozen=True)
@@ -91,7 +83,7 @@ class Sampling:
     """How the next token is drawn. The defaults leave the model's distribution as it is.
 
     Applied in this order: the mask of a grammar, logit_bias, repetition, presence and frequency penalties, temperature,
-    top_k, typical_p, top_p, min_p.
+    top_k, typical_p, top_p, min_p. Where `rules.Rules` come with it, its order counts: typical_p after min_p.
     `temperature` 0 takes the most likely token (ties: the lowest id). `top_k` 0, `top_p` 1, `min_p` 0,
     `typical_p` 1 switch a filter off.
     `repetition_penalty` counts prompt and answer (as Transformers does), presence and frequency the answer only
@@ -136,15 +128,25 @@ class Sampling:
 class Stopping:
     """When an answer ends.
 
-    `max_tokens` None means: when the context is full. Stop strings are not part of the answer.
+    `max_tokens` None means: when the context is full. Stop strings are not part of the answer. `max_length` and
+    `min_length` count the prompt, too; `max_tokens` counts where both are given. `max_seconds` ends an answer after
+    that time.
     """
 
     max_tokens: int | None = None
     min_tokens: int = 0
     stop: tuple[str, ...] = ()
     ignore_eos: bool = False
+    max_length: int | None = None
+    min_length: int = 0
+    max_seconds: float | None = None
 
     def __post_init__(self) -> None:
+        if self.max_length is not None:
+            _check_count("max_length", self.max_length, 1, 2**31 - 1)
+        _check_count("min_length", self.min_length, 0, 2**31 - 1)
+        if self.max_seconds is not None:
+            _check_range("max_seconds", self.max_seconds, 0.0, 1e9)
         if self.max_tokens is not None:
             _check_count("max_tokens", self.max_tokens, 1, 2**31 - 1)
         _check_count("min_tokens", self.min_tokens, 0, 2**31 - 1)
@@ -221,7 +223,8 @@ class Generation:
     """What every request for text has in common.
 
     `top_logprobs` None asks for no log-probabilities, 0 for the chosen token's only. An answer under a `grammar` ends
-    where the grammar ends, so neither `min_tokens` nor `ignore_eos` can be asked beside it.
+    where the grammar ends, so neither `min_tokens` nor `ignore_eos` can be asked beside it. With `beams`, `num_choices`
+    are the best answers of one search; they come all at once, at its end.
     """
 
     sampling: Sampling = Sampling()
@@ -229,6 +232,8 @@ class Generation:
     num_choices: int = 1
     top_logprobs: int | None = None
     grammar: Grammar | None = None
+    rules: Rules | None = None
+    beams: Beams | None = None
 
     def __post_init__(self) -> None:
         _check_count("n", self.num_choices, 1, MAX_CHOICES)
@@ -236,9 +241,21 @@ class Generation:
             _check_count("top_logprobs", self.top_logprobs, 0, MAX_TOP_LOGPROBS)
         if self.grammar is not None:
             self._check_end(self.grammar)
+        if self.beams is not None:
+            self._check_beams(self.beams)
+
+    def _check_beams(self, beams: Beams) -> None:
+        if self.num_choices > beams.num_beams:
+            raise InvalidRequest(f"n must be at most num_beams ({beams.num_beams}), got {self.num_choices}", field="n")
+        for name, is_asked in (
+            ("guidance_scale", self.rules is not None and self.rules.guides),
+            ("max_seconds", self.stopping.max_seconds is not None),
+        ):
+            if is_asked:
+                raise InvalidRequest(f"{name} cannot be kept together with num_beams", field=name)
 
     def _check_end(self, grammar: Grammar) -> None:
-        for name in ("min_tokens", "ignore_eos"):
+        for name in ("min_tokens", "min_length", "ignore_eos"):
             if getattr(self.stopping, name):
                 raise InvalidRequest(f"{name} cannot be kept together with {grammar.field}", field=name)
 
@@ -428,12 +445,16 @@ class ToolCalled:
 
 @dataclass(frozen=True)
 class Finished:
-    """The answer `choice` is complete. The last `Finished` of a request carries the usage of the whole request."""
+    """The answer `choice` is complete. The last `Finished` of a request carries the usage of the whole request.
+
+    `score` is that of a search with beams (see `rules.Beams`).
+    """
 
     reason: FinishReason
     choice: int = 0
     usage: Usage | None = None
     stop: str | None = None  # the stop string that was hit
+    score: float | None = None
 
 
 Event = Started | Text | Reasoning | ToolCalled | Finished

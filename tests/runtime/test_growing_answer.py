@@ -68,6 +68,17 @@ def test_one_call_ends_an_answer_that_may_have_no_more(tokenizer: Tokenizer) -> 
     assert answer.num_tokens < len(ids)
 
 
+def test_an_answer_ends_when_its_time_is_over(tokenizer: Tokenizer) -> None:
+    times = iter([10.0, 11.0, 12.5])
+    generation = Generation(stopping=Stopping(max_seconds=2.0))
+    answer = GrowingAnswer(0, tokenizer, generation, clock_s=lambda: next(times))
+    first, second = tokenizer.encode(" is a")[:2]
+    assert list(answer.take(Token("r", 0, 0, first))) != []
+    assert answer.finished is None
+    assert list(answer.take(Token("r", 0, 1, second))) != []
+    assert answer.finished == Finished(LENGTH)
+
+
 def text_of(events: list[Event]) -> str:
     return "".join(event.text for event in events if isinstance(event, Text))
 

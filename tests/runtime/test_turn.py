@@ -128,6 +128,18 @@ def test_without_max_tokens_an_answer_may_fill_the_context(cria: Description, cr
     assert (asked.max_tokens, asked.end_ids) == (loaded.context_length - len(asked.prompt), frozenset())
 
 
+def test_a_longest_and_a_shortest_length_count_the_prompt(cria: Description, cria_text: TextSide) -> None:
+    loaded = model(cria, cria_text, (0, "a", LENGTH))
+    collect(turn.chat(loaded, chat(stopping=Stopping(max_length=100, min_length=90))))
+    collect(turn.chat(loaded, chat(stopping=Stopping(max_tokens=3, max_length=100))))
+    first, second = engine_of(loaded).asked
+    num_prompt = len(first.prompt)
+    assert (first.max_tokens, first.min_tokens) == (100 - num_prompt, 90 - num_prompt)
+    assert second.max_tokens == 3
+    with pytest.raises(InvalidRequest, match="max_length counts the prompt"):
+        collect(turn.chat(loaded, chat(stopping=Stopping(max_length=num_prompt))))
+
+
 def test_more_max_tokens_than_there_is_room_are_cut_to_the_room(cria: Description, cria_text: TextSide) -> None:
     loaded = model(cria, cria_text, (0, "4", LENGTH))
     collect(turn.chat(loaded, chat(stopping=Stopping(max_tokens=10**6))))

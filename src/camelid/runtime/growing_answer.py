@@ -6,8 +6,11 @@ brought together. It knows no engine: tokens in, events out.
 
 from __future__ import annotations
 
+import math
 import secrets
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from camelid.engine.request import Token
 from camelid.text.detokenize import Detokenizer
@@ -30,9 +33,10 @@ class GrowingAnswer:
         call_tag: str | None = None,
         allows_several: bool = True,
         continues_text: bool = False,
+        clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begin an answer that may call `tools`, several times or once, or that goes on with the text of the prompt
-        (`continues_text`).
+        (`continues_text`). From now on its time runs, if it has a limit.
 
         call_tag: what a call begins with, None for the forms of Llama 3.1.
         """
@@ -50,10 +54,14 @@ class GrowingAnswer:
         self._scores: list[TokenScore] = []  # of tokens whose text has not been shown yet
         self._num_calls = 0
         self._most_calls = None if allows_several else 1
+        self._clock_s = clock_s
+        self._deadline_s = math.inf if stopping.max_seconds is None else clock_s() + stopping.max_seconds
 
     def take(self, token: Token) -> Iterator[Event]:
         """Take the next token in and yield what it makes certain. `Finished` is not yielded: it needs the usage."""
         self.num_tokens += 1
+        if token.finish is None and self._deadline_s < math.inf and self._clock_s() > self._deadline_s:
+            token = replace(token, finish=FinishReason.LENGTH)
         text = ""
         if token.id not in self._end_ids:
             self._note_score(token)

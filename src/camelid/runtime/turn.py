@@ -86,7 +86,8 @@ def _template(model: LoadedModel, source: str | None) -> ChatTemplate:
 def _with_makers(model: LoadedModel, generation: Generation) -> Generation:
     """Return what is asked for, with the makers' stop strings and longest answer where nothing is said of these."""
     asked, makers = generation.stopping, model.text.stopping
-    max_tokens = makers.max_tokens if asked.max_tokens is None else asked.max_tokens
+    says_nothing = asked.max_tokens is None and asked.max_length is None
+    max_tokens = makers.max_tokens if says_nothing else asked.max_tokens
     if max_tokens is not None:
         max_tokens = max(max_tokens, asked.min_tokens)
     return replace(generation, stopping=replace(asked, stop=asked.stop or makers.stop, max_tokens=max_tokens))
@@ -183,6 +184,7 @@ def generate_request(
     More tokens than the context has room for may be asked for, as clients with a fixed `max_tokens` do: the answer then
     ends with LENGTH when the context is full.
     """
+    _refuse_what_is_to_come(generation)
     room = model.context_length - len(prompt)
     stopping = generation.stopping
     if room < 0:
@@ -191,22 +193,42 @@ def generate_request(
         raise ContextOverflow(
             len(prompt) + 1, model.context_length, what="the prompt with the first token of an answer"
         )
-    if stopping.min_tokens > room:
-        raise ContextOverflow(
-            len(prompt) + stopping.min_tokens, model.context_length, what="prompt and shortest answer"
-        )
+    max_tokens = _max_tokens(stopping, len(prompt), room)
+    min_tokens = max(stopping.min_tokens, stopping.min_length - len(prompt))
+    if min_tokens > room:
+        raise ContextOverflow(len(prompt) + min_tokens, model.context_length, what="prompt and shortest answer")
     return GenerateRequest(
         id=secrets.token_hex(8),
         prompt=tuple(prompt),
         sampling=generation.sampling,
-        max_tokens=room if stopping.max_tokens is None else min(stopping.max_tokens, room),
-        min_tokens=stopping.min_tokens,
+        max_tokens=max_tokens,
+        min_tokens=min(min_tokens, max_tokens),
         end_ids=_end_ids(model, stopping),
         num_choices=generation.num_choices,
         top_logprobs=generation.top_logprobs,
         grammar=grammar,
         scores_prompt=scores_prompt and generation.gives_scores,
     )
+
+
+def _refuse_what_is_to_come(generation: Generation) -> None:
+    for name in ("rules", "beams"):
+        if getattr(generation, name) is not None:
+            raise InvalidRequest(f"{name} are not supported yet", field=name)
+
+
+def _max_tokens(stopping: Stopping, num_prompt: int, room: int) -> int:
+    """Return how long the answer may be, given `room` for it. Raises InvalidRequest."""
+    if stopping.max_tokens is not None:
+        return min(stopping.max_tokens, room)
+    if stopping.max_length is None:
+        return room
+    if stopping.max_length <= num_prompt:
+        raise InvalidRequest(
+            f"max_length counts the prompt, which has {num_prompt} tokens: it must be more, got {stopping.max_length}",
+            field="max_length",
+        )
+    return min(stopping.max_length - num_prompt, room)
 
 
 def _end_ids(model: LoadedModel, stopping: Stopping) -> frozenset[int]:
