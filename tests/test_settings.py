@@ -14,6 +14,7 @@ from camelid.settings import (
     LogSettings,
     ModelSettings,
     ServerSettings,
+    WorkerSettings,
     group,
     parse_bytes,
     parse_keep_alive,
@@ -82,9 +83,9 @@ def test_sizes_have_units(text: str, size: int) -> None:
 
 def test_every_field_of_the_groups_is_a_row_of_the_table_with_the_same_default(no_file: dict[str, str]) -> None:
     values = read_settings({}, no_file)
-    groups = (ModelSettings, KeepSettings, ServerSettings, LogSettings)
+    groups = (ModelSettings, KeepSettings, ServerSettings, WorkerSettings, LogSettings)
     assert [group(kind, values) for kind in groups] == [kind() for kind in groups]
-    assert sorted(values) == sorted(name for kind in groups for name in kind.__dataclass_fields__)
+    assert values.keys() == {name for kind in groups for name in kind.__dataclass_fields__}
 
 
 @pytest.mark.parametrize(

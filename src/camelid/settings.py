@@ -95,6 +95,17 @@ class ServerSettings:
 
 
 @dataclass(frozen=True)
+class WorkerSettings:
+    """Whose jobs a worker answers, and how it leaves. The defaults are those of AIME's own worker."""
+
+    api_server: str = "http://127.0.0.1:7777"
+    job_type: str = "llama3"
+    worker_key: str = "5b07e305b50505ca2b3284b4ae5f65d1"
+    worker_id: str = "0"
+    drain_seconds: float = 30.0
+
+
+@dataclass(frozen=True)
 class LogSettings:
     """What is logged, to standard error."""
 
@@ -231,6 +242,7 @@ def parse_choice(*choices: str) -> Callable[[str], str]:
 
 
 _DEFAULT_MODEL, _DEFAULT_SERVER, _DEFAULT_LOG = ModelSettings(), ServerSettings(), LogSettings()
+_DEFAULT_WORKER = WorkerSettings()
 _DEFAULT_KEEP = KeepSettings()
 
 SETTINGS: tuple[Setting, ...] = (
@@ -427,6 +439,37 @@ SETTINGS: tuple[Setting, ...] = (
         _DEFAULT_SERVER.alias,
         "Other names of models, as NAME=MODEL separated by commas: who asks for NAME is answered by MODEL.",
         "NAMES",
+    ),
+    Setting(
+        "api_server",
+        ("CAMELID_API_SERVER",),
+        str,
+        _DEFAULT_WORKER.api_server,
+        "Address of the AIME API server that a worker takes jobs from.",
+        "URL",
+    ),
+    Setting(
+        "job_type",
+        ("CAMELID_JOB_TYPE",),
+        str,
+        _DEFAULT_WORKER.job_type,
+        "Type of the jobs that a worker takes, as the endpoint's configuration on the server names it.",
+    ),
+    Setting(
+        "worker_key",
+        ("CAMELID_WORKER_KEY", "API_AUTH_KEY"),
+        str,
+        _DEFAULT_WORKER.worker_key,
+        "Key of the job type, from the same configuration.",
+        "KEY",
+    ),
+    Setting(
+        "worker_id",
+        ("CAMELID_WORKER_ID",),
+        str,
+        _DEFAULT_WORKER.worker_id,
+        "Tells workers on one machine apart.",
+        "ID",
     ),
     Setting(
         "log_level",

@@ -24,6 +24,7 @@ EXIT_INTERRUPTED = 130  # what shells report for a process that SIGINT ended
 VERBS = {
     "run": ("camelid.cli.run", "Ask a model once, or chat with it."),
     "serve": ("camelid.cli.serve", "Serve models over HTTP, with the APIs of OpenAI and Ollama."),
+    "worker": ("camelid.cli.worker", "Answer the jobs of another program's server."),
     "ps": ("camelid.cli.ps", "Show the models that a running server has in memory."),
     "stop": ("camelid.cli.stop", "Have a running server unload a model."),
     "pull": ("camelid.cli.pull", "Fetch a model from a registry."),

@@ -7,15 +7,24 @@ from typing import Any, TypeVar
 
 import click
 
-from camelid.settings import SETTINGS, KeepSettings, LogSettings, ModelSettings, ServerSettings, Setting, parse_bool
+from camelid.settings import (
+    SETTINGS,
+    KeepSettings,
+    LogSettings,
+    ModelSettings,
+    ServerSettings,
+    Setting,
+    WorkerSettings,
+    parse_bool,
+)
 
-Groups = type[ModelSettings | KeepSettings | ServerSettings | LogSettings]
+Groups = type[ModelSettings | KeepSettings | ServerSettings | WorkerSettings | LogSettings]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 def setting_options(
-    *groups: type[ModelSettings | KeepSettings | ServerSettings | LogSettings],
+    *groups: Groups,
 ) -> Callable[[_Command], _Command]:
     """Return a decorator that adds a flag for every setting of `groups`. Values arrive as text; unset ones as None."""
     names = {name for group in groups for name in group.__dataclass_fields__}
