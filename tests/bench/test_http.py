@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from camelid.bench.http.client import Stream, _Reader
-from camelid.bench.http.measure import Load, added, measure_http
+from camelid.bench.http.measure import SETTLING_TOKENS, Load, added, gaps_between, measure_http
 from camelid.bench.http.stub_engine import StubEngine
 from camelid.engine.request import GenerateRequest
 from camelid.types import FinishReason, Sampling
@@ -41,6 +41,13 @@ def test_every_token_is_counted_once_however_the_bytes_come(cuts: list[int]) -> 
 
 def test_a_refusal_is_kept_in_the_servers_words() -> None:
     assert read([b"HTTP/1.1 503 Service Unavailable\r\n\r\n{}"]).refusal == "HTTP/1.1 503 Service Unavailable"
+
+
+def test_gaps_are_taken_while_all_streams_run() -> None:
+    early = [float(second) for second in range(SETTLING_TOKENS + 5)]
+    late = [second + 2.5 for second in early]  # settled at 12.5, when `early` has one gap left
+    assert gaps_between([early, late]) == [1.0, 1.0]
+    assert gaps_between([early, [100.0, 101.5]]) == [1.0] * (len(early) - 1) + [1.5]
 
 
 def test_what_is_added_is_told_against_the_engines_own_gaps() -> None:

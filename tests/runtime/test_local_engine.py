@@ -27,8 +27,9 @@ def request(name: str, *prompt: int, max_tokens: int = 20, num_choices: int = 1)
 
 async def answers(engine: LocalEngine, asked: GenerateRequest) -> list[list[int]]:
     got: list[list[int]] = [[] for _ in range(asked.num_choices)]
-    async for token in engine.generate(asked):
-        got[token.choice].append(token.id)
+    async for tokens in engine.generate(asked):
+        for token in tokens:
+            got[token.choice].append(token.id)
     return got
 
 
@@ -106,10 +107,11 @@ def test_a_choice_that_is_given_up_ends_and_the_others_go_on() -> None:
         engine = LocalEngine(FakeEngine(), "fake", 9)
         asked = request("a", num_choices=2, max_tokens=3000)
         got: list[list[int]] = [[], []]
-        async for token in engine.generate(asked):
-            got[token.choice].append(token.id)
-            if token.choice == 0 and token.index == 4:
-                engine.stop_choice("a", 0)
+        async for tokens in engine.generate(asked):
+            for token in tokens:
+                got[token.choice].append(token.id)
+                if token.choice == 0 and token.index == 4:
+                    engine.stop_choice("a", 0)
         first, second = undisturbed(asked)
         assert got[1] == second
         assert got[0] == first[: len(got[0])]

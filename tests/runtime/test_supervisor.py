@@ -57,9 +57,10 @@ def request(name: str, *prompt: int, max_tokens: int = 40, num_choices: int = 1,
 async def answers(supervised: SupervisedEngine, asked: GenerateRequest) -> list[list[int]]:
     """Return the ids per choice, checking that every token came once and in order."""
     got: list[list[int]] = [[] for _ in range(asked.num_choices)]
-    async for token in supervised.generate(asked):
-        assert token.index == len(got[token.choice])
-        got[token.choice].append(token.id)
+    async for tokens in supervised.generate(asked):
+        for token in tokens:
+            assert token.index == len(got[token.choice])
+            got[token.choice].append(token.id)
     return got
 
 
@@ -100,10 +101,10 @@ def test_a_stopped_engine_is_found_out_and_replaced():
         async with engine("slow-0.01", endurance=IMPATIENT) as supervised:
             asked = request("r", max_tokens=60)
             stream = supervised.generate(asked)
-            first = await anext(stream)
+            got = [token.id for token in await anext(stream)]
             os.kill(supervised.pid, signal.SIGSTOP)
-            rest = [token.id async for token in stream]
-            assert [[first.id, *rest]] == undisturbed(asked)
+            got += [token.id async for tokens in stream for token in tokens]
+            assert [got] == undisturbed(asked)
             assert supervised.health().num_restarts == 1
 
     run(go())
@@ -175,7 +176,7 @@ def test_a_full_queue_refuses_the_next_request_and_no_other():
             assert refused.value.retry_after_s > 0
             os.kill(supervised.pid, signal.SIGKILL)  # those admitted stay admitted
             for stream, first, one in zip(streams, firsts, asked, strict=True):
-                got = [(await first).id, *[token.id async for token in stream]]
+                got = [token.id for token in [*await first, *[token async for tokens in stream for token in tokens]]]
                 assert [got] == undisturbed(one)
 
     run(go())

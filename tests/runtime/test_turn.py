@@ -44,7 +44,7 @@ class ScriptedEngine:
     is_closed: bool = False
     backend: str = "script"
 
-    async def generate(self, request: GenerateRequest) -> AsyncGenerator[Token, None]:
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[list[Token], None]:
         self.asked.append(request)
         counts = [0] * request.num_choices
         try:
@@ -52,7 +52,7 @@ class ScriptedEngine:
                 raise self.error
             for choice, text, finish in self.script:
                 (token_id,) = self.text.tokenizer.encode(text, parse_special=True)
-                yield Token(request.id, choice, counts[choice], token_id, finish, cached_tokens=3)
+                yield [Token(request.id, choice, counts[choice], token_id, finish, cached_tokens=3)]
                 counts[choice] += 1
         finally:
             self.is_closed = True

@@ -57,3 +57,25 @@ def test_a_pause_of_the_watching_process_is_not_held_against_the_engine() -> Non
     looks = [watched.is_silent_too_long(5000.0 + 0.5 * look, 0.5) for look in range(1, 21)]
     assert looks[:-2] == [False] * 18
     assert looks[-1]
+
+
+def looks_until_given_up(clock: StepClock, waits: float) -> int:
+    """Return how often the watchdog looks, twice a second, at an engine that waits this share of the time."""
+    look = 0
+    while not clock.is_silent_too_long(100.0 + 0.5 * look, 0.5, waited_s=0.5 * look * waits):
+        look += 1
+    return look
+
+
+def test_an_engine_that_is_not_let_run_is_believed_for_longer_and_not_for_ever() -> None:
+    assert looks_until_given_up(clock(), waits=0.0) == 21  # 10 s
+    assert looks_until_given_up(clock(), waits=0.5) == 41  # half of the time it could have worked
+    assert looks_until_given_up(clock(), waits=4.0) == 221  # its four threads never ran: 10 s and ten times as much
+
+
+def test_what_was_waited_before_a_sign_of_life_excuses_nothing_after_it() -> None:
+    starved = clock()
+    assert not starved.is_silent_too_long(100.5, 0.5, waited_s=0.5)
+    starved.stepped(0.01, 101.0)
+    assert not starved.is_silent_too_long(101.0, 0.5, waited_s=1.0)
+    assert starved.silence_s(105.0) == 4.0

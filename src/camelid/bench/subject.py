@@ -101,10 +101,11 @@ class Subject:
         cached = 0
         asked_s = time.perf_counter()
         async with aclosing(self.model.engine.generate(request)) as tokens:
-            async for token in tokens:
-                token_s.append(time.perf_counter())
-                see(token_s[-1])
-                cached = max(cached, token.cached_tokens)
+            async for together in tokens:
+                for token in together:
+                    token_s.append(time.perf_counter())
+                    see(token_s[-1])
+                    cached = max(cached, token.cached_tokens)
         return Timeline(asked_s, tuple(token_s), cached)
 
     def prompt(self, seed: object, num_tokens: int) -> tuple[int, ...]:

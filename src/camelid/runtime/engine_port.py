@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from camelid.engine.request import EmbedRequest, GenerateRequest, Token
-from camelid.errors import CamelidError, Overloaded
+from camelid.errors import CamelidError, Overloaded, Unavailable
 from camelid.grammar.vocabulary import Vocabulary
 
 from .failure import Failure
-from .frames import Abort, Accepted, Command, Failed, Idle, Read, Report, Stepped, Submit
+from .frames import Abort, Accepted, Command, Embed, Failed, Idle, Read, Report, Stepped, Submit
 from .journal import Entry, Journal
 from .pending_texts import PendingTexts
 
@@ -47,8 +47,8 @@ class EnginePort(Protocol):
     def has_learned(self) -> bool:
         """True once it has the vocabulary."""
 
-    def generate(self, request: GenerateRequest) -> AsyncGenerator[Token, None]:
-        """Yield the tokens of all choices until each has its last one.
+    def generate(self, request: GenerateRequest) -> AsyncGenerator[list[Token], None]:
+        """Yield the tokens of all choices until each has its last one; those that came together are one list.
 
         Closing the iterator forgets the request and frees what it holds within one step. Raises Overloaded,
         Unavailable, RequestsFailed.
@@ -73,12 +73,44 @@ class EnginePort(Protocol):
         """Stop the engine. Open requests end with Unavailable."""
 
 
-@dataclass(frozen=True)
 class _Stream:
-    """One open request and what has arrived for it: tokens, or the error that ends it."""
+    """One open request and what has arrived for it: tokens, and the error that ends it."""
 
-    entry: Entry
-    arrived: asyncio.Queue[Token | CamelidError]
+    def __init__(self, entry: Entry) -> None:
+        self.entry = entry
+        self._tokens: list[Token] = []
+        self._error: CamelidError | None = None
+        self._arrived: asyncio.Future[None] | None = None  # set while somebody waits
+
+    @property
+    def is_over(self) -> bool:
+        """True when nothing more is to be taken."""
+        return not self._tokens and self._error is None and self.entry.is_complete
+
+    def put(self, token: Token) -> None:
+        """Add a token."""
+        self._tokens.append(token)
+        self._wake()
+
+    def fail(self, error: CamelidError) -> None:
+        """End with an error, behind the tokens that are here."""
+        self._error = error
+        self._wake()
+
+    async def take(self) -> list[Token]:
+        """Return all tokens that have arrived, waiting for the first. Raises the error that ended the request."""
+        if not self._tokens and self._error is None:
+            self._arrived = asyncio.get_running_loop().create_future()
+            await self._arrived
+        if self._tokens:
+            tokens, self._tokens = self._tokens, []
+            return tokens
+        raise self._error or Unavailable("the engine has ended")
+
+    def _wake(self) -> None:
+        arrived, self._arrived = self._arrived, None
+        if arrived is not None and not arrived.done():  # done: whoever waited was cancelled
+            arrived.set_result(None)
 
 
 class Streams:
@@ -92,18 +124,15 @@ class Streams:
         self._max_open = max_open
         self._streams: dict[str, _Stream] = {}
 
-    async def generate(self, request: GenerateRequest) -> AsyncGenerator[Token, None]:
+    async def generate(self, request: GenerateRequest) -> AsyncGenerator[list[Token], None]:
         """Put a request to the engine and yield its tokens (see `EnginePort.generate`)."""
         if len(self.journal) >= self._max_open:
             raise Overloaded(f"{len(self.journal)} requests are open, which is the most", retry_after_s=1.0)
-        stream = self._streams[request.id] = _Stream(self.journal.open(request), asyncio.Queue())
+        stream = self._streams[request.id] = _Stream(self.journal.open(request))
         try:
             self._send(Submit(request))
-            while not (stream.entry.is_complete and stream.arrived.empty()):
-                item = await stream.arrived.get()
-                if isinstance(item, CamelidError):
-                    raise item
-                yield item
+            while not stream.is_over:
+                yield await stream.take()
         finally:
             del self._streams[request.id]
             if self.journal.get(request.id) is not None:
@@ -114,6 +143,13 @@ class Streams:
     def num_open(self) -> int:
         """Requests that are not complete, of both kinds."""
         return len(self.journal) + len(self.texts)
+
+    def command_of(self, request_id: str) -> Submit | Embed:
+        """Return what puts an open request, as far as it has come, to an engine that does not know it."""
+        entry = self.journal.get(request_id)
+        if entry is None:
+            return Embed(self.texts.request(request_id))
+        return Submit(entry.resumed(), entry.was_admitted)
 
     def stop_choice(self, request_id: str, choice: int) -> None:
         """Give up one choice of a request (see `EnginePort.stop_choice`)."""
@@ -146,10 +182,8 @@ class Streams:
         for request_id in request_ids:
             if self.journal.get(request_id) is not None:
                 self.journal.close(request_id)
-                own = Failure.of(
-                    error
-                ).error()  # each stream raises one of its own: raising writes the traceback into it
-                self._streams[request_id].arrived.put_nowait(own)
+                # Each stream raises an error of its own: raising writes the traceback into it.
+                self._streams[request_id].fail(Failure.of(error).error())
 
     def fail_all(self, error: CamelidError) -> None:
         """End all open requests with `error`."""
@@ -159,6 +193,6 @@ class Streams:
     def _take_token(self, token: Token) -> None:
         entry = self.journal.get(token.request_id)
         if entry is not None and entry.accept(token):
-            self._streams[token.request_id].arrived.put_nowait(token)
+            self._streams[token.request_id].put(token)
             if entry.is_complete:
                 self.journal.close(token.request_id)

@@ -16,6 +16,7 @@ from collections.abc import AsyncGenerator, Sequence
 from camelid.errors import Unavailable
 
 from .frames import Command, Load, LoadFailed, Loading, Logged, Ready, Report, Unpacker, pack, report_decoder
+from .starvation import waited_s
 
 READ_BYTES = 2**18
 EXIT_GRACE_S = 2.0  # an engine that was asked to leave is at most one step away from noticing
@@ -63,6 +64,10 @@ class EngineProcess:
     def pid(self) -> int:
         """The process's number."""
         return self._process.pid
+
+    def waited_s(self) -> float:
+        """Return for how long its threads have waited for a processor (see `starvation`)."""
+        return waited_s(self._process.pid)
 
     def send(self, command: Command) -> None:
         """Put a command on the line. A process that is gone does not get it, and the reader notices."""

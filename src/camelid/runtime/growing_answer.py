@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from camelid.engine.request import Token
@@ -49,6 +49,7 @@ class GrowingAnswer:
         self._detokenizer = Detokenizer(tokenizer, continues_text=continues_text, shown=shown)
         self._splitter = _splitter([tool.name for tool in tools], call_tag) if tools else None
         self._stops = StopMatcher(stopping.stop)
+        self._is_plain = not (tools or stopping.stop)
         self._min_tokens = stopping.min_tokens
         self._end_ids = frozenset() if stopping.ignore_eos else tokenizer.eos_ids
         self._scores: list[TokenScore] = []  # of tokens whose text has not been shown yet
@@ -57,11 +58,14 @@ class GrowingAnswer:
         self._clock_s = clock_s
         self._deadline_s = math.inf if stopping.max_seconds is None else clock_s() + stopping.max_seconds
 
-    def take(self, token: Token) -> Iterator[Event]:
-        """Take the next token in and yield what it makes certain. `Finished` is not yielded: it needs the usage."""
+    def take(self, token: Token) -> list[Event]:
+        """Take the next token in and return what it makes certain, without `Finished`, which needs the usage."""
         self.num_tokens += 1
         if token.finish is None and self._deadline_s < math.inf and self._clock_s() > self._deadline_s:
             token = replace(token, finish=FinishReason.LENGTH)
+        if self._is_plain and token.finish is None and token.logprob is None and token.id not in self._end_ids:
+            text = self._detokenizer.push((token.id,))  # nearly all tokens: nothing is watched for, and nothing ends
+            return [Text(text, self._choice)] if text else []
         text = ""
         if token.id not in self._end_ids:
             self._note_score(token)
@@ -70,14 +74,16 @@ class GrowingAnswer:
             text += self._detokenizer.flush()
         text, stop = self._watch(text, is_last=token.finish is not None)
         reason = FinishReason.STOP if stop is not None else token.finish
+        events: list[Event] = []
         for piece in self._split(text, is_last=reason is not None):
-            yield self._show(piece)
+            events.append(self._show(piece))
             if self._num_calls == self._most_calls:
                 reason = FinishReason.STOP
                 break
         if reason is not None:
             is_calling = self._num_calls > 0 and reason is FinishReason.STOP
             self.finished = Finished(FinishReason.TOOL_CALLS if is_calling else reason, self._choice, stop=stop)
+        return events
 
     def _watch(self, text: str, *, is_last: bool) -> tuple[str, str | None]:
         """Return the text that is before any stop string, and the stop string. Before min_tokens there is none."""

@@ -75,7 +75,7 @@ class LocalEngine:
             self.has_learned = True
             self._line.commands.put(Learn(vocabulary))
 
-    def generate(self, request: GenerateRequest) -> AsyncGenerator[Token, None]:
+    def generate(self, request: GenerateRequest) -> AsyncGenerator[list[Token], None]:
         """Yield the tokens of a request (see `EnginePort`)."""
         return self._streams.generate(request)
 

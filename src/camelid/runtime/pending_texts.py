@@ -45,6 +45,10 @@ class PendingTexts:
         """All that are open, the oldest first."""
         return [pending.request for pending in self._pending.values()]
 
+    def request(self, request_id: str) -> EmbedRequest:
+        """Return one that is open."""
+        return self._pending[request_id].request
+
     async def embed(self, request: EmbedRequest) -> tuple[bytes, ...]:
         """Put texts to the engine and wait for their vectors (see `EnginePort.embed`)."""
         if len(self._pending) >= self._max_open:

@@ -21,7 +21,22 @@ from camelid.grammar.vocabulary import Vocabulary
 
 from .engine_port import EngineHealth, Streams
 from .engine_process import WORKER, EngineProcess
-from .frames import Abort, Command, Embed, Idle, Learn, Load, Loading, Logged, Read, Ready, Report, Stepped, Submit
+from .frames import (
+    Abort,
+    Command,
+    Embed,
+    Failed,
+    Idle,
+    Learn,
+    Load,
+    Loading,
+    Logged,
+    Read,
+    Ready,
+    Report,
+    Stepped,
+    Submit,
+)
 from .journal import Entry
 from .watchdog import Patience, StepClock
 
@@ -63,6 +78,7 @@ class SupervisedEngine:
         self._say = say
         self._streams = Streams(self._obey, max_open=settings.max_sequences + settings.max_waiting)
         self._in_engine: set[str] = set()
+        self._is_on_trial = False  # there is a suspect, or was one at the last look
         self._process: EngineProcess | None = None
         self._clock: StepClock | None = None  # set while the engine runs
         self._deaths = 0  # in a row
@@ -92,7 +108,7 @@ class SupervisedEngine:
             if self._clock is not None and self._process is not None:
                 self._process.send(Learn(vocabulary))
 
-    def generate(self, request: GenerateRequest) -> AsyncGenerator[Token, None]:
+    def generate(self, request: GenerateRequest) -> AsyncGenerator[list[Token], None]:
         """Yield the tokens of a request (see `EnginePort`), over as many engines as it takes."""
         return self._streams.generate(request)
 
@@ -133,11 +149,15 @@ class SupervisedEngine:
 
     def _obey(self, command: Command) -> None:
         """Do what a stream asks for: now, or, for a request, when an engine is ready."""
-        if isinstance(command, (Submit, Embed)):
+        if isinstance(command, Abort):
+            if command.request_id in self._in_engine:
+                self._abort(command)
+        elif isinstance(command, (Submit, Embed)):
             self._check_wanted()
-        if isinstance(command, Abort) and command.request_id in self._in_engine:
-            self._abort(command)
-        self._distribute()
+            if not self._is_on_trial:
+                self._put([command.request.id])
+        if self._is_on_trial:
+            self._distribute()
 
     def _check_wanted(self) -> None:
         """See whether a new request can be served, and wake an engine that was given up."""
@@ -152,25 +172,25 @@ class SupervisedEngine:
 
     def _distribute(self) -> None:
         """Put into the engine what may run now: all, or, while there are suspects, the first of them alone."""
-        process = self._process
-        if self._clock is None or process is None:
-            return
         entries = list(self._streams.journal)
         suspects = [entry for entry in entries if entry.deaths >= SUSPECT_DEATHS]
-        allowed = suspects[:1] or entries
-        texts = [] if suspects else self._streams.texts.requests
-        allowed_ids = {entry.request.id for entry in allowed} | {request.id for request in texts}
-        self._withdraw(self._in_engine - allowed_ids)
+        self._is_on_trial = bool(suspects)
+        allowed = [entry.request.id for entry in suspects[:1] or entries]
+        if not suspects:
+            allowed += [request.id for request in self._streams.texts.requests]
+        self._withdraw(self._in_engine.difference(allowed))
+        self._put(allowed)
+
+    def _put(self, request_ids: Iterable[str]) -> None:
+        """Put requests into the engine, if there is one and they are not in it."""
+        if self._clock is None or self._process is None:
+            return
         if not self._in_engine:
             self._clock.signed(time.monotonic())  # nothing was expected of it until now
-        for entry in allowed:
-            if entry.request.id not in self._in_engine:
-                self._in_engine.add(entry.request.id)
-                process.send(Submit(entry.resumed(), entry.was_admitted))
-        for request in texts:
-            if request.id not in self._in_engine:
-                self._in_engine.add(request.id)
-                process.send(Embed(request))
+        for request_id in request_ids:
+            if request_id not in self._in_engine:
+                self._in_engine.add(request_id)
+                self._process.send(self._streams.command_of(request_id))
 
     def _abort(self, command: Abort) -> None:
         if self._process is not None:
@@ -206,7 +226,7 @@ class SupervisedEngine:
         try:
             if self._vocabulary is not None:
                 process.send(Learn(self._vocabulary))
-            self._distribute()
+            self._distribute()  # whoever is suspected now is found out here
             async for report in process.reports():
                 self._take(report)
         except ProtocolError as error:
@@ -218,9 +238,8 @@ class SupervisedEngine:
 
     def _take(self, report: Report) -> None:
         now = time.monotonic()
-        is_on_trial = any(entry.deaths >= SUSPECT_DEATHS for entry in self._streams.journal)
         self._streams.take(report)
-        self._in_engine = {request_id for request_id in self._in_engine if self._is_open(request_id)}
+        self._in_engine.difference_update(one for one in _ended(report) if not self._is_open(one))
         assert self._clock is not None  # set while reports are taken
         if isinstance(report, (Stepped, Read)):
             self._clock.stepped(report.seconds, now)
@@ -230,7 +249,7 @@ class SupervisedEngine:
             logging.getLogger(report.logger).log(report.level, "%s", report.message)
         elif not (isinstance(report, Idle) and self._in_engine):  # idle with work in hand is no sign of life
             self._clock.signed(now)
-        if is_on_trial:
+        if self._is_on_trial:
             self._distribute()
 
     async def _watch(self, process: EngineProcess) -> None:
@@ -239,7 +258,7 @@ class SupervisedEngine:
         while True:
             await asyncio.sleep(pace_s)
             clock = self._clock
-            if clock is not None and clock.is_silent_too_long(time.monotonic(), pace_s):
+            if clock is not None and clock.is_silent_too_long(time.monotonic(), pace_s, process.waited_s()):
                 _log.error("the engine made no step for %.1f s and is stopped", clock.silence_s(time.monotonic()))
                 await process.dump_stacks_and_kill()
 
@@ -328,3 +347,12 @@ class SupervisedEngine:
         """End a process for good."""
         self._process = self._clock = None
         await process.end()
+
+
+def _ended(report: Report) -> Iterable[str]:
+    """Return the requests that a report may have ended."""
+    if isinstance(report, Stepped):
+        return (token.request_id for token in report.tokens if token.finish is not None)
+    if isinstance(report, Read):
+        return (found.request_id for found in report.complete)
+    return (report.request_id,) if isinstance(report, Failed) else ()

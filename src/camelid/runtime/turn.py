@@ -10,6 +10,7 @@ import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 from typing import cast
 
 from camelid.engine.request import GenerateRequest, Token
@@ -22,17 +23,15 @@ from camelid.types import (
     CompletionRequest,
     Echo,
     Event,
-    Finished,
     Generation,
     Message,
     Role,
-    Started,
     Stopping,
-    Usage,
 )
 
 from .grammars import chat_grammar, prepare
 from .growing_answer import GrowingAnswer
+from .growing_answers import GrowingAnswers
 from .model import LoadedModel
 from .plain_prompt import echo, encode_plain
 
@@ -143,32 +142,15 @@ async def _turn(
     source = await grammar()
     prompt = await asyncio.to_thread(encode)  # a long one takes a while, and other requests are being served
     request = generate_request(prompt, generation, model, source, scores_prompt=given_back is not None)
-    answers = [answer(choice) for choice in range(generation.num_choices)]
-    started: Started | None = None
-    async with aclosing(model.engine.generate(request)) as tokens:
-        async for token in tokens:
-            if started is None:
-                back = given_back(prompt, token) if given_back is not None else None
-                started = Started(len(prompt), token.cached_tokens, back)
-                yield started
-            current = answers[token.choice]
-            if current.finished is not None:
-                continue  # it was on its way when a stop string was hit
-            events = list(current.take(token))
-            if current.finished is not None:
-                if token.finish is None:
-                    model.engine.stop_choice(request.id, token.choice)
-                events.append(_with_usage(current.finished, started, answers))
+    back = None if given_back is None else partial(given_back, prompt)
+    answers = GrowingAnswers([answer(choice) for choice in range(generation.num_choices)], len(prompt), back)
+    async with aclosing(model.engine.generate(request)) as arriving:
+        async for tokens in arriving:
+            events = answers.take(tokens)
+            for choice in answers.given_up():
+                model.engine.stop_choice(request.id, choice)
             for event in events:
                 yield event
-
-
-def _with_usage(finished: Finished, started: Started, answers: list[GrowingAnswer]) -> Finished:
-    """Return the end of an answer, with the usage of the whole request if it is the last."""
-    if any(answer.finished is None for answer in answers):
-        return finished
-    num_tokens = sum(answer.num_tokens for answer in answers)
-    return replace(finished, usage=Usage(started.prompt_tokens, num_tokens, started.cached_tokens))
 
 
 def generate_request(

@@ -1,7 +1,9 @@
 """When silence is too long: measured step times, and the limit that follows from them.
 
 A fixed limit would either kill a big model on a slow machine in its first long prefill or leave a small one hanging
-for minutes. This file only reckons; who is killed, and by whom, is the supervisor's business.
+for minutes. And an engine that is not let run on a crowded machine does not hang: a new one would not be let run
+either, and would have to load the model first. This file only reckons; who is killed, and by whom, is the supervisor's
+business.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ class Patience:
     first_factor: float = (
         2.0  # × a whole chunk at the speed of the warm-up's single token: an upper bound of a first prefill
     )
+    waiting_factor: float = 10.0  # × the limit is believed on top, of time in which it waited for a processor
 
 
 class StepClock:
@@ -34,15 +37,18 @@ class StepClock:
         self._steps: deque[float] = deque(maxlen=WINDOW)
         self._last_sign = now
         self._last_look = now
+        self._waited_s = 0.0  # by the last look, since it began
+        self._excused_s = 0.0  # of the silence: it waited for a processor
 
     def stepped(self, seconds: float, now: float) -> None:
         """Note a step, which is a sign of life."""
         self._steps.append(seconds)
-        self._last_sign = now
+        self.signed(now)
 
     def signed(self, now: float) -> None:
         """Note another sign of life, or that nothing is expected."""
         self._last_sign = now
+        self._excused_s = 0.0
 
     @property
     def limit_s(self) -> float:
@@ -51,17 +57,27 @@ class StepClock:
         return max(self._patience.floor_s, self._patience.factor * slow, self._longest_first_s)
 
     def silence_s(self, now: float) -> float:
-        """Return how long there was no sign of life."""
-        return now - self._last_sign
+        """Return how long there was no sign of life, without the time in which it was not let run."""
+        return now - self._last_sign - self._excused_s
 
-    def is_silent_too_long(self, now: float, expected_gap_s: float) -> bool:
+    def is_silent_too_long(self, now: float, expected_gap_s: float, waited_s: float = 0.0) -> bool:
         """Look, as the watchdog does every `expected_gap_s`.
 
         A look that comes late means that this process was stopped or busy, not the engine: what it missed is not held
         against the engine.
+
+        waited_s: how long the engine's threads have waited for a processor since they began, all together. What came
+        to it since the last look is excused, but never more than the time that has passed.
         """
-        late = now - self._last_look - expected_gap_s
+        passed = now - self._last_look
         self._last_look = now
-        if late > expected_gap_s:
-            self._last_sign = min(now, self._last_sign + late)
+        if passed > 2 * expected_gap_s:
+            self._last_sign = min(now, self._last_sign + passed - expected_gap_s)
+            passed = expected_gap_s
+        self._excuse(min(max(0.0, waited_s - self._waited_s), passed, now - self._last_sign))
+        self._waited_s = waited_s
         return self.silence_s(now) > self.limit_s
+
+    def _excuse(self, seconds: float) -> None:
+        most = self._patience.waiting_factor * self.limit_s
+        self._excused_s = min(self._excused_s + seconds, most)

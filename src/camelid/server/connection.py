@@ -25,6 +25,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from .errors import Envelope, http_problem
 from .limits import Limits
+from .short_way import offer
 
 UPLOADS = b"/api/blobs/"  # the one path whose bodies are files
 Phase = Literal["silent", "head", "body", "answer", "idle", "linger", "closing"]
@@ -153,6 +154,7 @@ class Connection(HttpToolsProtocol):
             self._stop(400, "HTTP/1.0 has no transfer-encoding")
         self._enter("body", self._body_seconds(dict(self.headers)))
         super().on_headers_complete()
+        offer(self.cycle)  # the application has not begun: it is a task that waits for this to return
 
     def on_message_complete(self) -> None:
         """Leave the clock to the application."""

@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -18,6 +18,7 @@ from camelid.errors import CamelidError, Cancelled
 from camelid.types import Event, Finished, Text, Usage
 
 from .contract import ServedRuntime
+from .histogram import LABEL, Histogram
 from .lifecycle import Lifecycle
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -47,7 +48,7 @@ class Metrics:
     def __init__(self, version: str, runtime: ServedRuntime, lifecycle: Lifecycle) -> None:
         self.registry = CollectorRegistry()
         self.registry.register(_Engines(runtime, lifecycle))
-        names = ("model_name",)
+        names = (LABEL,)
         self._prompt = self._counter("prompt_tokens", "Tokens of prompts.", names)
         self._cached = self._counter("prompt_tokens_cached", "Tokens of prompts that the prefix cache spared.", names)
         self._generated = self._counter("generation_tokens", "Tokens that were generated.", names)
@@ -65,7 +66,7 @@ class Metrics:
 
     async def observed(self, events: AsyncGenerator[Event, None], model: str) -> AsyncGenerator[Event, None]:
         """Yield `events`, and count what they tell."""
-        first, between = self._first.labels(model), self._between.labels(model)
+        first, between = self._first.of(model), self._between.of(model)
         began = last = time.monotonic()
         outcome = "cancelled"  # unless it turns out otherwise: a closed iterator does not come back here
         seen = False
@@ -85,7 +86,7 @@ class Metrics:
             raise
         finally:
             self._outcomes.labels(model, outcome).inc()
-            self._whole.labels(model).observe(time.monotonic() - began)
+            self._whole.of(model).observe(time.monotonic() - began)
 
     def count_embedded(self, prompt_tokens: int, model: str) -> None:
         """Count a request for embeddings that was answered."""
@@ -103,7 +104,9 @@ class Metrics:
         return Counter(f"camelid_{name}", meaning, labels, registry=self.registry)
 
     def _histogram(self, name: str, meaning: str, buckets: tuple[float, ...]) -> Histogram:
-        return Histogram(f"camelid_{name}", meaning, ("model_name",), buckets=buckets, registry=self.registry)
+        histogram = Histogram(f"camelid_{name}", meaning, buckets)
+        self.registry.register(histogram)
+        return histogram
 
 
 class _Engines(Collector):

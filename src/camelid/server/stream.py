@@ -22,6 +22,7 @@ from camelid.types import Event
 from .errors import Problem, internal_problem, problem_of
 from .lifecycle import Lifecycle
 from .limits import Limits
+from .short_way import ShortWay, short_way
 
 Result = TypeVar("Result")
 
@@ -108,7 +109,7 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Write the stream (the entry that ASGI wants)."""
-        out = _Out(send, self, self._limits)
+        out = _Out(send, self, self._limits, short_way(scope))
         beats = asyncio.ensure_future(out.keep_beating(self._encoder.beat))
         try:
             with self._lifecycle.request() as ended:
@@ -130,7 +131,9 @@ class EventStream(Response):
     async def _pump(self, out: _Out) -> None:
         async with aclosing(self._events) as events:
             async for event in events:
-                await out.write(self._encoder.feed(event))
+                data = self._encoder.feed(event)
+                if data and not out.write_now(data):
+                    await out.write(data)
         await out.end(self._encoder.finish())
 
 
@@ -140,11 +143,19 @@ class _Out:
     The lock keeps a beat from getting between a message and its wait for a slow reader.
     """
 
-    def __init__(self, send: Send, response: Response, limits: Limits) -> None:
+    def __init__(self, send: Send, response: Response, limits: Limits, short_way: ShortWay) -> None:
         self.is_started = self.is_ended = False
-        self._send, self._response, self._limits = send, response, limits
+        self._send, self._response, self._limits, self._short_way = send, response, limits, short_way
+        self._clock_s = asyncio.get_running_loop().time
         self._sent_at = 0.0
         self._lock = asyncio.Lock()
+
+    def write_now(self, data: bytes) -> bool:
+        """Send `data` the short way if that is open; False if not: then it has to be written as usual."""
+        if not self.is_started or self.is_ended or self._lock.locked() or not self._short_way(data):
+            return False
+        self._sent_at = self._clock_s()
+        return True
 
     async def write(self, data: bytes, *, is_last: bool = False) -> None:
         """Send `data`, and the headers before if they are not out yet."""
@@ -163,7 +174,7 @@ class _Out:
                         "headers": self._response.raw_headers,
                     }
                 )
-            self._sent_at = asyncio.get_running_loop().time()
+            self._sent_at = self._clock_s()
             await self._send({"type": "http.response.body", "body": data, "more_body": not is_last})
 
     async def end(self, data: bytes) -> None:
@@ -172,9 +183,8 @@ class _Out:
 
     async def keep_beating(self, beat: bytes) -> None:
         """Send `beat` when nothing has been sent for too long."""
-        loop = asyncio.get_running_loop()
         await asyncio.sleep(self._limits.first_beat_s)
         while True:
-            if not self.is_started or loop.time() >= self._sent_at + self._limits.beat_s:
+            if not self.is_started or self._clock_s() >= self._sent_at + self._limits.beat_s:
                 await self.write(beat)
-            await asyncio.sleep(max(0.0, self._sent_at + self._limits.beat_s - loop.time()))
+            await asyncio.sleep(max(0.0, self._sent_at + self._limits.beat_s - self._clock_s()))

@@ -27,7 +27,7 @@ class Detokenizer:
         silent.
         """
         self._bytes_of = _TextBytes(tokenizer, shown)
-        self._decode = codecs.getincrementaldecoder("utf-8")(errors="replace").decode
+        self._held = b""  # the beginning of a character
         self._drops_space = tokenizer.strips_first_space and not continues_text
 
     def push(self, ids: Iterable[int]) -> str:
@@ -40,7 +40,13 @@ class Detokenizer:
 
     def flush(self) -> str:
         """Return what is held back at the end: U+FFFD if the ids end within a character."""
-        return self._decode(b"", True)
+        return self._decode(b"", is_last=True)
+
+    def _decode(self, data: bytes, *, is_last: bool = False) -> str:
+        data = self._held + data
+        text, num_used = codecs.utf_8_decode(data, "replace", is_last)
+        self._held = data[num_used:]
+        return text
 
 
 class _TextBytes(dict[int, bytes]):

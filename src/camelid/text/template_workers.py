@@ -32,7 +32,7 @@ class WorkerLimits:
     """What one prompt may cost. An ordinary template takes a millisecond and a few megabytes."""
 
     cpu_s: float = 1.0
-    wall_s: float = 2.0  # of one prompt, for a process that neither computes nor answers
+    wall_s: float = 10.0  # of one prompt, for a process that neither computes nor answers, or is not let run
     start_s: float = 20.0  # a busy machine may take seconds to start a process
     memory_bytes: int = 256 * 2**20
     num_processes: int = 2  # a template that hangs can hold up its own model only, and two processors at most

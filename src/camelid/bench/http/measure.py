@@ -135,8 +135,18 @@ def _streams(server: Served, load: Load) -> tuple[list[float], float]:
     before_s = processor_s(server.pid)
     streams = asyncio.run(read_all(server.host, server.port, load.streams, load.tokens))
     busy_s = (processor_s(server.pid) - before_s) / (load.streams * load.tokens)
-    steady = (stream.token_s[SETTLING_TOKENS:] for stream in streams)
-    return [after - before for token_s in steady for before, after in itertools.pairwise(token_s)], busy_s
+    return gaps_between([stream.token_s for stream in streams]), busy_s
+
+
+def gaps_between(arrivals_s: Sequence[Sequence[float]]) -> list[float]:
+    """Return the gaps between what each stream got, while all of them ran: after the last has settled, and before the
+    first has ended. Where they never all ran at once, it is all gaps.
+    """
+    since = max(arrived[min(SETTLING_TOKENS, len(arrived) - 1)] for arrived in arrivals_s)
+    until = min(arrived[-1] for arrived in arrivals_s)
+    pairs = [pair for arrived in arrivals_s for pair in itertools.pairwise(arrived)]
+    together = [pair for pair in pairs if since <= pair[0] and pair[1] <= until]
+    return [after - before for before, after in together or pairs]
 
 
 @contextmanager
@@ -187,7 +197,7 @@ def _notes(load: Load, runs: int) -> list[str]:
     return [
         f"Median and middle half of {runs} rounds; {place}" if runs > 1 else f"One round; {place}",
         "The front's time is processor time of its process, connections included: it does not depend on other work",
-        "Added: the 99th percentile of the gaps at the client, less that of the engine's own steps",
+        "Added: the 99th percentile of the gaps at the client while all streams run, less that of the engine's steps",
         "First token: from sending the request on a new connection to the token's arrival, less the engine's own time",
         f"Memory: of the front's process, after {load.idle:,} streams that had their first token and wait for the next",
     ]
