@@ -92,6 +92,7 @@ class ServerSettings:
     insecure_no_key: bool = False
     drain_seconds: float = 30.0
     alias: tuple[tuple[str, str], ...] = ()
+    ready_file: str | None = None
 
 
 @dataclass(frozen=True)
@@ -439,6 +440,14 @@ SETTINGS: tuple[Setting, ...] = (
         _DEFAULT_SERVER.alias,
         "Other names of models, as NAME=MODEL separated by commas: who asks for NAME is answered by MODEL.",
         "NAMES",
+    ),
+    Setting(
+        "ready_file",
+        ("CAMELID_READY_FILE",),
+        str,
+        _DEFAULT_SERVER.ready_file,
+        "A file that is there as long as requests are welcome, for probes that run a command. Default: none.",
+        "FILE",
     ),
     Setting(
         "api_server",

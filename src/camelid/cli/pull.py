@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from camelid.cli.store import models_option, opened, size_of
-from camelid.errors import InvalidRequest
+from camelid.errors import InvalidRequest, MissingModel
 
 if TYPE_CHECKING:
     from camelid.store.blobs import Digest
@@ -51,6 +51,18 @@ def fetch(store: Store, name: str, *, as_json: bool = False, url: str | None = N
         else:
             entry = _pull(store, wanted, shown)
     shown.end(str(entry.name))
+
+
+def fetch_if_missing(model: str, folder: str | None) -> None:
+    """Fetch a model that has a name and is in no store here; `folder` is that of our own. Raises as `find` does."""
+    from camelid.store.local import find
+
+    try:
+        find(model, folder)
+    except MissingModel:
+        from camelid.store.places import own_store
+
+        fetch(own_store(folder), model)
 
 
 def _pull(store: Store, wanted: Name, shown: JsonLines | Bars) -> Entry:

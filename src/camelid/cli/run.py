@@ -14,7 +14,7 @@ from camelid.cli.answer import Answer, print_answer, statistics
 from camelid.cli.conversation import Conversation
 from camelid.cli.options import setting_options
 from camelid.cli.parameters import PARAMETERS, parameter_options
-from camelid.errors import InvalidRequest, MissingModel
+from camelid.errors import InvalidRequest
 from camelid.settings import LogSettings, ModelSettings, group, read_settings
 from camelid.types import MAX_GRAMMAR, Grammar, GrammarKind
 
@@ -84,19 +84,6 @@ def _run(coroutine: Coroutine[Any, Any, None]) -> None:
     asyncio.run(coroutine)
 
 
-def _fetch_if_missing(model: str, folder: str | None) -> None:
-    """Fetch a model that has a name and is not here."""
-    from camelid.store.local import find
-
-    try:
-        find(model, folder)
-    except MissingModel:
-        from camelid.cli.pull import fetch
-        from camelid.store.places import own_store
-
-        fetch(own_store(folder), model)
-
-
 async def _ask_or_chat(
     model: str,
     question: str | None,
@@ -108,10 +95,11 @@ async def _ask_or_chat(
 ) -> None:
     from camelid.cli.logs import configure_logs
     from camelid.cli.progress import loading
+    from camelid.cli.pull import fetch_if_missing
     from camelid.runtime.runtime import Runtime
 
     configure_logs(group(LogSettings, settings), quiet=not verbose)
-    _fetch_if_missing(model, group(ModelSettings, settings).models)
+    fetch_if_missing(model, group(ModelSettings, settings).models)
     runtime = Runtime(group(ModelSettings, settings), in_process=True)
     try:
         with loading(model):

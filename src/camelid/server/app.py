@@ -6,7 +6,9 @@ import asyncio
 import gc
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -36,6 +38,7 @@ from .leaving import LeavingServer
 from .lifecycle import Lifecycle
 from .limits import Limits
 from .listen import listen, url_of
+from .loading import fetch_and_load
 from .metrics import Metrics
 from .ollama import routes as ollama_routes
 from .ollama.making_routes import MakingRoutes
@@ -44,6 +47,7 @@ from .openai import routes as openai_routes
 from .openai.replies import error_body
 from .openai.responses.routes import ResponsesRoutes
 from .openai.token_routes import TokenRoutes
+from .ready_file import keep_ready_file
 
 
 def create_app(
@@ -97,13 +101,15 @@ def serve(
     *,
     limits: Limits | None = None,
     models: str | None = None,
+    fetch: Callable[[], object] = lambda: None,
     announce: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True),
 ) -> None:
     """Load `default_model` and serve it until SIGTERM or Ctrl-C; then finish what runs, and close the runtime.
 
-    The port is taken first, and the probes answer while the model is loaded. `announce` is given the lines that tell
-    that the server is up. Raises InvalidSetting for an address that cannot be used, and whatever loading raises; leaves
-    with SystemExit when a second signal stopped it.
+    The port is taken first, and the probes answer while the model is fetched (`fetch`, which finds out whether that is
+    needed) and loaded. `announce` is given the lines that tell that the server is up. Raises InvalidSetting for an
+    address that cannot be used, and whatever fetching and loading raise; leaves with SystemExit when a second signal
+    stopped it.
     """
     check_exposure(settings)
     limits, lifecycle = limits or Limits(), Lifecycle()
@@ -124,8 +130,9 @@ def serve(
             gc.freeze()  # all that stays: the collector would walk it again and again, while every stream waits
             announce(banner(__version__, url_of(listener), settings, runtime.loaded()))
 
+        loading = partial(fetch_and_load, runtime, default_model, fetch)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_run(server, listener, runtime, default_model, begin))
+            runner.run(_run(server, listener, runtime, loading, begin, _ready_files(settings, app.state.door)))
     if server.forced_by is not None:
         raise SystemExit(128 + server.forced_by)
 
@@ -139,15 +146,28 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return uvloop.new_event_loop
 
 
+def _ready_files(settings: ServerSettings, door: Door) -> list[Callable[[], Coroutine[Any, Any, None]]]:
+    """Return what keeps the ready file, if there is to be one."""
+    if settings.ready_file is None:
+        return []
+    return [partial(keep_ready_file, Path(settings.ready_file), lambda: health.not_ready(door) is None)]
+
+
 async def _run(
-    server: LeavingServer, listener: socket.socket, runtime: ServedRuntime, model: str, begin: Callable[[Loaded], None]
+    server: LeavingServer,
+    listener: socket.socket,
+    runtime: ServedRuntime,
+    load: Callable[[], Coroutine[Any, Any, Loaded]],
+    begin: Callable[[Loaded], None],
+    beside: Sequence[Callable[[], Coroutine[Any, Any, None]]],
 ) -> None:
-    """Listen, load the model, call `begin`, serve to the end.
+    """Listen, load the model, call `begin`, serve to the end, and do what is to be done `beside` it.
 
     Whichever of loading and serving fails, the other is stopped.
     """
     serving = asyncio.ensure_future(server.serve(sockets=[listener]))
-    loading = asyncio.ensure_future(runtime.load(model))
+    loading = asyncio.ensure_future(load())
+    others = [asyncio.ensure_future(one()) for one in beside]
     both: list[asyncio.Future[Any]] = [serving, loading]
     try:
         await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
@@ -158,6 +178,9 @@ async def _run(
             loading.cancel()
         await asyncio.wait(both)
     finally:
+        for other in others:
+            other.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
         await runtime.close()
     serving.result()
     if not loading.cancelled():

@@ -11,13 +11,26 @@ import socket
 from camelid.errors import InvalidSetting
 
 BACKLOG = 2048
+_NO_IPV6 = (errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL)
 _SEND_BUFFER_BYTES = (
     64 * 1024
 )  # of the kernel, per connection; it would grow to megabytes for a reader that has gone to sleep
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Return a listening socket. `::` listens on IPv4 too. Raises InvalidSetting, with the reason and what to do."""
+    """Return a listening socket. `::` listens on IPv4 too, and only there on a machine without IPv6.
+
+    Raises InvalidSetting, with the reason and what to do.
+    """
+    try:
+        return _listen(host, port)
+    except OSError as error:
+        if host == "::" and error.errno in _NO_IPV6:
+            return listen("0.0.0.0", port)
+        raise _not_available(host, port, error) from error
+
+
+def _listen(host: str, port: int) -> socket.socket:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except OSError as error:
@@ -31,9 +44,9 @@ def listen(host: str, port: int) -> socket.socket:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(host != "::"))
         listener.bind(address)
         listener.listen(BACKLOG)
-    except OSError as error:
+    except OSError:
         listener.close()
-        raise _not_available(host, port, error) from error
+        raise
     return listener
 
 
