@@ -165,6 +165,31 @@ void linear(Processor& self, const Array<const float, 2>& x, const std::vector<c
     self.multiply(x.data(), products);
 }
 
+void check_addition(const Weight* down, const Weight* up, const Array<const int32_t, 1>& rows, const Array<const float, 2>& x, const Array<float, 2>& out) {
+    check(down != nullptr && up != nullptr, "a weight must not be None");
+    const auto is_float = [](const Weight* weight) { return weight->matrix.type == Block::F32 || weight->matrix.type == Block::F16; };
+    check(is_float(down) && is_float(up), "the weights of an adapter are F32 or F16");
+    check(size(x, 0) == size(out, 0) && size(x, 1) == down->matrix.columns, "x must have " + text(size(out, 0)) + " rows of " + text(down->matrix.columns));
+    check(up->matrix.columns == down->matrix.rows * kPanelColumns && up->matrix.rows == (size(out, 1) + kPanelColumns - 1) / kPanelColumns,
+          "up must hold " + text(size(out, 1)) + " outputs of rank " + text(down->matrix.rows) + " in panels of " + text(kPanelColumns));
+    for (size_t i = 0; i < rows.size(); ++i)
+        check(rows.data()[i] >= 0 && rows.data()[i] < size(x, 0), "the row " + text(rows.data()[i]) + " is not one of " + text(size(x, 0)));
+}
+
+void add_low_rank(Processor& self, const Array<const float, 2>& x, const std::vector<const Weight*>& downs, const std::vector<const Weight*>& ups,
+                  const std::vector<float>& scales, const std::vector<Array<const int32_t, 1>>& rows, const std::vector<Array<float, 2>>& outs) {
+    const size_t count = downs.size();
+    check(ups.size() == count && scales.size() == count && rows.size() == count && outs.size() == count, "downs, ups, scales, rows and outs must be as many");
+    std::vector<Addition> additions;
+    for (size_t i = 0; i < count; ++i) {
+        check_addition(downs[i], ups[i], rows[i], x, outs[i]);
+        if (rows[i].size() > 0) additions.push_back({downs[i]->matrix, ups[i]->matrix, scales[i], rows[i].data(), size(rows[i], 0), size(outs[i], 1), x.data(), outs[i].data(), nullptr});
+    }
+    if (additions.empty()) return;
+    const nb::gil_scoped_release unlocked;
+    self.add_low_rank(additions);
+}
+
 void embed(Processor& self, const Array<const int32_t, 1>& ids, const Weight& table, const Array<float, 2>& out) {
     check_shape(out, size(ids, 0), table.matrix.columns, "out");
     for (int64_t i = 0; i < size(ids, 0); ++i)
@@ -267,6 +292,7 @@ NB_MODULE(_native, module) {
         .def_prop_ro("threads", &Processor::threads)
         .def_prop_ro("isa", &Processor::isa)
         .def("linear", linear, nb::arg("x").noconvert(), "weights"_a, "biases"_a, nb::arg("outs").noconvert())
+        .def("add_low_rank", add_low_rank, nb::arg("x").noconvert(), "downs"_a, "ups"_a, "scales"_a, nb::arg("rows").noconvert(), nb::arg("outs").noconvert())
         .def("embed", embed, nb::arg("ids").noconvert(), "table"_a, nb::arg("out").noconvert())
         .def("norm", norm, nb::arg("x").noconvert(), nb::arg("delta").noconvert().none(), nb::arg("weight").noconvert(), "epsilon"_a, nb::arg("out").noconvert())
         .def("gate", gate, nb::arg("gate").noconvert(), nb::arg("up").noconvert())

@@ -17,6 +17,9 @@
 //   * 16 lanes, lane = k mod 16, one fma per lane and step, k ascending, the last step padded with zeros; then the tree
 //     of `sum`: lane i + lane i + 8, then + 4, + 2, + 1.
 // A bias is added last. Norms use the same 16 lanes. `exp` is our own polynomial (kernels/math.inl).
+// Adapters
+//   * inner = scale * (the 16 lanes and the tree above, over down · x); acc = fma(inner[r], up[r], acc), r ascending from 0;
+//     out = out + acc.
 // Attention
 //   * score = (sum over d ascending of fma(q[d], k[d])) * softmax_scale.
 //   * Pages of 32 keys in ascending order: the maximum, exp, and the tree over (first 16 + last 16) weights; the accumulator is
@@ -32,6 +35,7 @@
 namespace camelid {
 
 constexpr int kLanes = 16;         // lanes of the virtual float vector, on every instruction set
+constexpr int kPanelColumns = 32;  // outputs whose `up` weights lie together in an adapter
 constexpr int kPageTokens = 32;    // keys in a page; base.py's PAGE_TOKENS
 constexpr int kSegmentPages = 32;  // pages whose softmax is computed on its own
 constexpr int kMaxHeadDim = 1024;
@@ -106,6 +110,19 @@ struct Product {
     Activations activations;
 };
 
+// What an adapter adds to some rows of a product's output: out[rows[i]] += up · (scale * (down · x[rows[i]])). F32 or F16.
+struct Addition {
+    Matrix down;          // (rank, columns of x)
+    Matrix up;            // a row for each panel of kPanelColumns outputs: (rank, kPanelColumns), zeros behind the last output
+    float scale;
+    const int32_t* rows;  // (tokens,), none twice in all additions to one output
+    int64_t tokens;
+    int64_t columns;      // of out
+    const float* x;       // (T, columns of x)
+    float* out;           // (T, columns)
+    float* inner;         // (tokens, rank)
+};
+
 // One layer of the cache: per page and kv head the keys as (head_dim, 32), then the values as (32, value_stride).
 struct CacheLayer {
     uint8_t* data;
@@ -163,6 +180,10 @@ struct Kernels {
     void (*attend)(const Attention& attention, const AttendItem& item, void* scratch);
     // Merge `count` partials of an item (its `partial` is the first, `stride` floats apart) and write `out`.
     void (*merge)(const Attention& attention, const AttendItem& item, int64_t count, int64_t stride, void* scratch);
+    // Compute rows [begin, end) of `down` for all tokens into `inner`.
+    void (*low_rank_down)(const Addition& addition, int64_t begin, int64_t end);
+    // Add panels [begin, end) of `up` · inner to `out`.
+    void (*low_rank_up)(const Addition& addition, int64_t begin, int64_t end);
 };
 
 }  // namespace camelid

@@ -8,6 +8,7 @@ namespace {
 
 constexpr int64_t kTile = 32;             // weight rows that a thread takes at a time
 constexpr int64_t kElementsApiece = 4096; // elementwise work below this is not worth sharing
+constexpr int64_t kDownRows = 8, kUpPanels = 16;  // of an adapter: what a thread takes at a time
 constexpr int64_t kItemsPerThread = 4;    // with fewer items of attention, long contexts are split as well
 
 
@@ -18,6 +19,16 @@ struct Tile {
 
     const uint8_t* data() const { return product->weight.data + begin * product->weight.row_bytes; }
 };
+
+// Rows of `down`, or panels of `up`, that a thread takes at a time.
+struct Part {
+    const Addition* addition;
+    int64_t begin, end;
+};
+
+void cut(const Addition& addition, int64_t size, int64_t step, std::vector<Part>& parts) {
+    for (int64_t begin = 0; begin < size; begin += step) parts.push_back({&addition, begin, std::min(begin + step, size)});
+}
 
 // Tokens [begin, end) of one sequence cut into items of all segments, one for each group of query heads.
 void cut_into_items(const Attention& a, int64_t begin, int64_t end, std::vector<AttendItem>& items) {
@@ -81,6 +92,27 @@ void Processor::multiply(const float* x, std::vector<Product>& products) {
             const uint8_t* ahead = i + 1 < static_cast<int64_t>(tiles.size()) ? tiles[static_cast<size_t>(i + 1)].data() : tile.data();
             kernels_->multiply(*tile.product, tile.begin, tile.end, ahead, scratch(worker));
         }
+    });
+}
+
+void Processor::add_low_rank(std::vector<Addition>& additions) {
+    const std::lock_guard<std::mutex> lock(turn_);
+    int64_t count = 0;
+    for (const Addition& a : additions) count += a.tokens * a.down.rows;
+    inner_.reserve(static_cast<size_t>(count) * sizeof(float));
+    float* inner = inner_.as<float>();
+    std::vector<Part> downs, ups;
+    for (Addition& a : additions) {
+        a.inner = inner;
+        inner += a.tokens * a.down.rows;
+        cut(a, a.down.rows, kDownRows, downs);
+        cut(a, a.up.rows, kUpPanels, ups);
+    }
+    pool_.run(static_cast<int64_t>(downs.size()), 1, [&](int64_t begin, int64_t end, int) {
+        for (int64_t i = begin; i < end; ++i) kernels_->low_rank_down(*downs[static_cast<size_t>(i)].addition, downs[static_cast<size_t>(i)].begin, downs[static_cast<size_t>(i)].end);
+    });
+    pool_.run(static_cast<int64_t>(ups.size()), 1, [&](int64_t begin, int64_t end, int) {
+        for (int64_t i = begin; i < end; ++i) kernels_->low_rank_up(*ups[static_cast<size_t>(i)].addition, ups[static_cast<size_t>(i)].begin, ups[static_cast<size_t>(i)].end);
     });
 }
 

@@ -63,6 +63,8 @@ public:
 
     // Each product's `out` for the same x (T, columns).
     void multiply(const float* x, std::vector<Product>& products);
+    // Each addition to its `out`; `inner` is handed out here.
+    void add_low_rank(std::vector<Addition>& additions);
     void embed(const Matrix& table, const int32_t* ids, int64_t tokens, float* out);
     void norm(float* x, const float* delta, const float* weight, float* out, int64_t tokens, int64_t n, float epsilon);
     void gate(float* gate, const float* up, int64_t count);
@@ -78,7 +80,7 @@ private:
     Pool pool_;
     std::mutex turn_;  // the buffers below serve one operation at a time
     std::vector<Buffer> scratch_;
-    Buffer slices_, rotated_, partials_;
+    Buffer slices_, rotated_, partials_, inner_;
 };
 
 }  // namespace camelid

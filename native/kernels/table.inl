@@ -8,6 +8,7 @@
 #include "multiply_quantized.inl"
 #include "multiply_float.inl"
 #include "multiply.inl"
+#include "low_rank.inl"
 #include "embed.inl"
 #include "math.inl"
 #include "elementwise.inl"
@@ -17,6 +18,6 @@ namespace camelid::CAMELID_ISA {
 
 static_assert(sizeof(PanelScratch) <= kScratchBytes);
 
-static constexpr Kernels kKernels = {CAMELID_ISA_NAME, quantize, multiply, embed, norm, gate, rotate_and_store, attend, merge};
+static constexpr Kernels kKernels = {CAMELID_ISA_NAME, quantize, multiply, embed, norm, gate, rotate_and_store, attend, merge, low_rank_down, low_rank_up};
 
 }  // namespace camelid::CAMELID_ISA

@@ -27,6 +27,7 @@ from camelid.types import Sampling
 Array = Any  # numpy for reference and cpu, a torch tensor for gpu
 Weight = Any  # a placed weight matrix, opaque to the model: (rows, columns), y = x · Wᵀ
 Vector = Any  # a placed norm or bias
+LowRank = Any  # a placed pair of small matrices, opaque to the model: it adds up · (down · x)
 
 PAGE_TOKENS = 32  # positions per page: one page of keys is one or two cache lines wide per dimension on every CPU
 
@@ -95,6 +96,19 @@ class Batch:
         default_factory=lambda: np.empty((0, 2), np.int32)
     )
     segments: NDArray[np.int32] | None = None  # (T,) 0 or 1: which of a pair's two texts; None: all of one text
+    adapters: NDArray[np.int32] | None = None  # (S,) the number of each sequence's adapter, 0 for none; None: all none
+
+
+@dataclass(frozen=True, eq=False)
+class RowChange:
+    """What one adapter adds to products that share their input, in the rows that use it.
+
+    `pairs` has an entry for each product, None where the adapter leaves it as it is. Shapes: down (rank, columns), up
+    (rows of W, rank).
+    """
+
+    rows: NDArray[np.int32]  # ascending
+    pairs: tuple[LowRank | None, ...]
 
 
 @dataclass(frozen=True)
@@ -140,6 +154,13 @@ class Ops(Protocol):
         """Return x · Wᵀ (+ bias) for each weight; they share their input so that it is prepared once.
 
         Each is (T, rows of W).
+        """
+
+    def add_low_rank(self, outputs: Sequence[Array], x: Array, changes: Sequence[RowChange]) -> tuple[Array, ...]:
+        """Return `outputs`, products of x, with what `changes` add to some of their rows. May work in place.
+
+        No row is in two of the changes. What a row gets depends on its own values and pairs only. Source: Hu et al.
+        2021 (LoRA).
         """
 
     def attend(self, q: Array, k: Array, v: Array, layer: int, batch: Batch) -> Array:
@@ -210,6 +231,9 @@ class Backend(Protocol):
 
     def place_vector(self, values: NDArray[np.float32]) -> Vector:
         """Take a norm or a bias in."""
+
+    def place_low_rank(self, down: NDArray[np.floating], up: NDArray[np.floating], scale: float) -> LowRank:
+        """Take a pair in: scale × up (rows, rank) · down (rank, columns), both float32 or both float16."""
 
     def page_bytes(self, attention: AttentionSpec, cache_type: CacheType) -> int:
         """Return the bytes of one page over all layers."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -19,10 +20,12 @@ from camelid.errors import NotFound
 def command(name: str, path: Path, quantization: str | None, models: str | None) -> None:
     """Make the model NAME as a Modelfile says, with PARAMETER, SYSTEM and more.
 
-    FROM names a stored model, a GGUF file, a folder with safetensors, or one of Meta's with consolidated.*.pth.
+    FROM names a stored model, a GGUF file, a folder with safetensors, or one of Meta's with consolidated.*.pth. ADAPTER
+    names a LoRA adapter: a GGUF file, or the folder that PEFT wrote.
     """
+    from camelid.runtime.adapter_files import gguf_adapters
     from camelid.runtime.converting import gguf_for_store
-    from camelid.runtime.overview import check_adapter, check_go_template
+    from camelid.runtime.overview import check_go_template
     from camelid.store.making import create, weights_of
     from camelid.store.modelfile import parse_modelfile
     from camelid.store.names import parse_name
@@ -34,13 +37,13 @@ def command(name: str, path: Path, quantization: str | None, models: str | None)
     given = parse_modelfile(text)
     if given.template is not None:
         check_go_template(given.template)
-    for adapter in given.adapters:
-        check_adapter(path.parent / Path(adapter).expanduser())
     store, wanted = opened(models), parse_name(name)
     base = weights_of(store, given.base, path.parent)
     with (
         bar("making the model", 0) as done,
+        gguf_adapters([path.parent / Path(one).expanduser() for one in given.adapters], base, store.making) as adapters,
         gguf_for_store(base, store.making, quantization, done) as weights,
     ):
+        given = replace(given, adapters=tuple(map(str, adapters)))
         manifest = create(store, wanted, given, path.parent, done, weights)
     click.echo(f"{name} is ready, {size_of(manifest.size)}: camelid run {name}", err=True)

@@ -36,6 +36,7 @@ from .load import check_tensors, naming_of, read_spec
 from .mixes import MIXES, Mix, block_type, find_mix
 from .names import Naming, tensor_name
 from .rope import inverse_frequencies, llama3_divisors
+from .row_order import row_order
 from .spec import DivisorScaling, Llama3Scaling, ModelSpec, RopeSpec, Weight
 from .spec_gguf import ROPE_DIVISORS, gguf_metadata
 from .spec_hf import hugging_face_config
@@ -114,24 +115,13 @@ class _Work:
         rows = self.checkpoint.raw(name)
         if is_vector:
             rows = rows.reshape(slot.shape[0], -1)
-        order = self._order(slot)
+        order = row_order(self.spec, slot.weight, self.source, self.layout)
         heads = self.spec.head_dim if order is not None else 1  # a slab holds whole heads
         step = max(1, SLAB_WEIGHTS // (1 if is_vector else slot.shape[1]) // heads) * heads
         slabs = (rows[start : start + step] for start in range(0, len(rows), step))
         for size, done in _in_order(self.pool, partial(_converted, order=order, old=old, new=new), slabs):
             self.progress(size)
             yield done
-
-    def _order(self, slot: Slot) -> NDArray[np.intp] | None:
-        """Return where each row of a head comes from in the source, None where rows stay."""
-        is_halves = (self.source is Naming.HUGGING_FACE, self.layout is Naming.HUGGING_FACE)
-        if slot.weight not in (Weight.QUERY, Weight.KEY) or is_halves[0] == is_halves[1]:
-            return None
-        if self.spec.rope.rotary_dim != self.spec.head_dim:
-            raise UnsupportedModel("heads that rotate in part cannot be converted")
-        dimensions = np.arange(self.spec.head_dim)
-        pairs = dimensions.reshape(2, -1).T if is_halves[0] else dimensions.reshape(-1, 2).T
-        return pairs.reshape(-1)
 
 
 def _converted(rows: Bytes, order: NDArray[np.intp] | None, old: BlockType, new: BlockType) -> tuple[int, Bytes]:

@@ -6,12 +6,18 @@ file says neither device nor block type, and computes nothing itself.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
-from camelid.backends.base import Array, Batch, Ops, Vector, Weight
+from camelid.backends.base import Array, Batch, Ops, RowChange, Vector, Weight
 from camelid.errors import UnsupportedModel
 
+from .low_rank import AdaptedRows, Adapters
 from .spec import ModelSpec
+from .spec import Weight as Role
+
+ATTENTION_IN, ATTENTION_OUT = (Role.QUERY, Role.KEY, Role.VALUE), (Role.ATTENTION_OUT,)
+FFN_IN, FFN_OUT = (Role.GATE, Role.UP), (Role.DOWN,)
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,17 +42,24 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class Llama:
-    """A Llama model: its numbers and its placed weights. `head` is the placed embedding where the two are tied."""
+    """A Llama model: its numbers and its placed weights. `head` is the placed embedding where the two are tied.
+
+    `adapters` are those that a batch may name.
+    """
 
     spec: ModelSpec
     embedding: Weight
     layers: tuple[Layer, ...]
     final_norm: Vector
     head: Weight
+    adapters: Adapters = field(default_factory=Adapters)
 
     def forward(self, ops: Ops, batch: Batch) -> Array:
         """Run the new tokens of `batch` and return the logits of its wanted rows: (W, V)."""
-        return ops.logits(self.hidden(ops, batch), self.head, batch.wanted)
+        hidden, adapted = self.hidden(ops, batch), self.adapters.of(batch)
+        logits = ops.logits(hidden, self.head, batch.wanted)
+        changes = adapted.head_changes() if adapted is not None else []
+        return ops.add_low_rank((logits,), ops.rows(hidden, batch.wanted), changes)[0] if changes else logits
 
     def hidden(self, ops: Ops, batch: Batch) -> Array:
         """Run the new tokens of `batch` and return their last hidden states, normed: (T, dim).
@@ -55,14 +68,18 @@ class Llama:
         """
         epsilon = self.spec.norm_epsilon
         next_norms = [*(layer.attention_norm for layer in self.layers[1:]), self.final_norm]
+        adapted = self.adapters.of(batch)
         x = ops.embed(batch.ids, self.embedding)  # (T, dim)
         h = ops.norm(x, self.layers[0].attention_norm, epsilon)
         for index, (layer, next_norm) in enumerate(zip(self.layers, next_norms, strict=True)):
-            q, k, v = _apply(ops, layer.query_key_value, h)  # (T, H·D), (T, K·D), (T, K·D)
-            (attended,) = _apply(ops, layer.attention_out, ops.attend(q, k, v, index, batch))
+            q, k, v = _apply(
+                ops, layer.query_key_value, h, _changes(adapted, ATTENTION_IN, index)
+            )  # (T, H·D), (T, K·D), (T, K·D)
+            mixed = ops.attend(q, k, v, index, batch)
+            (attended,) = _apply(ops, layer.attention_out, mixed, _changes(adapted, ATTENTION_OUT, index))
             x, h = ops.add_norm(x, attended, layer.ffn_norm, epsilon)
-            gate, up = _apply(ops, layer.gate_up, h)  # (T, ffn_dim) each
-            (fed,) = _apply(ops, layer.down, ops.gate(gate, up))
+            gate, up = _apply(ops, layer.gate_up, h, _changes(adapted, FFN_IN, index))  # (T, ffn_dim) each
+            (fed,) = _apply(ops, layer.down, ops.gate(gate, up), _changes(adapted, FFN_OUT, index))
             x, h = ops.add_norm(x, fed, next_norm, epsilon)
         return h
 
@@ -71,5 +88,10 @@ class Llama:
         raise UnsupportedModel("this model has no classifier", hint="rank with a model that was made for it")
 
 
-def _apply(ops: Ops, linear: Linear, x: Array) -> tuple[Array, ...]:
-    return ops.linear(x, linear.weights, linear.biases)
+def _changes(adapted: AdaptedRows | None, roles: Sequence[Role], layer: int) -> list[RowChange]:
+    return adapted.changes(roles, layer) if adapted is not None else []
+
+
+def _apply(ops: Ops, linear: Linear, x: Array, changes: Sequence[RowChange]) -> tuple[Array, ...]:
+    outputs = ops.linear(x, linear.weights, linear.biases)
+    return ops.add_low_rank(outputs, x, changes) if changes else outputs

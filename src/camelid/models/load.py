@@ -20,6 +20,7 @@ from camelid.formats.checkpoint import Checkpoint, read
 
 from .bert import Bert, BertLayer, Classifier, Norm
 from .llama import Layer, Linear, Llama
+from .low_rank import Adapters
 from .names import Naming, tensor_name
 from .rope import attention_spec
 from .spec import EncoderSpec, ModelSpec, Weight
@@ -77,8 +78,8 @@ def naming_of(checkpoint: Checkpoint) -> Naming:
     return Naming.META if is_meta(checkpoint.metadata) else Naming.HUGGING_FACE
 
 
-def load_model(checkpoint: Checkpoint, backend: Backend) -> Model:
-    """Place all weights of `checkpoint` on `backend` and return the model.
+def load_model(checkpoint: Checkpoint, backend: Backend, adapters: Adapters | None = None) -> Model:
+    """Place all weights of `checkpoint` on `backend` and return the model. `adapters` are those that batches may name.
 
     The checkpoint must stay open as long as the model is used, because a backend may keep views of it. Raises what
     `read_spec` raises, MissingTensor for weights that are absent or of another shape, UnsupportedModel for weights that
@@ -87,7 +88,11 @@ def load_model(checkpoint: Checkpoint, backend: Backend) -> Model:
     spec = read_spec(checkpoint)
     check_tensors(checkpoint, spec)
     placer = _Placer(checkpoint, backend, naming_of(checkpoint))
-    return _build(placer, spec) if spec.encoder is None else _build_bert(placer, spec, spec.encoder)
+    return (
+        _build(placer, spec, adapters or Adapters())
+        if spec.encoder is None
+        else _build_bert(placer, spec, spec.encoder)
+    )
 
 
 def used_tensors(checkpoint: Checkpoint, spec: ModelSpec) -> dict[str, Slot]:
@@ -184,7 +189,7 @@ class _Placer:
         )
 
 
-def _build(placer: _Placer, spec: ModelSpec) -> Llama:
+def _build(placer: _Placer, spec: ModelSpec, adapters: Adapters) -> Llama:
     embedding = placer.matrix(Weight.EMBEDDING)
     return Llama(
         spec=spec,
@@ -192,6 +197,7 @@ def _build(placer: _Placer, spec: ModelSpec) -> Llama:
         layers=tuple(_build_layer(placer, spec, index) for index in range(spec.num_layers)),
         final_norm=placer.vector(Weight.FINAL_NORM),
         head=embedding if spec.is_tied else placer.matrix(Weight.HEAD),
+        adapters=adapters,
     )
 
 

@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 from camelid.formats.blocks import BlockType, encode
 from camelid.formats.gguf_writer import TensorSource, tensor_from_values, write_gguf
 
+from .lora import DOWN, TARGETS, UP
 from .mixes import Mix, block_type, find_mix
 from .names import Naming, tensor_name
 from .shapes import shape_spec
 from .spec import DivisorScaling, ModelSpec
 from .spec_gguf import ROPE_DIVISORS, gguf_metadata
 from .vocabulary import Vocabulary, made_up_vocabulary, read_vocabulary
-from .weights import Slot, all_slots
+from .weights import Slot, all_slots, weight_shape
 
 PIECE_WEIGHTS = 256  # the widest block; all shapes are multiples of it
 POOL_PIECES = 4096  # a million weights: two rows alike in a piece are rare, and the pool takes 0.2 s to quantize
@@ -52,6 +53,31 @@ def write_synthetic(
     words = made_up_vocabulary(spec.vocab_size) if vocabulary is None else read_vocabulary(vocabulary)
     spec = shape_spec(shape, num_layers=num_layers, vocab_size=len(words.tokens))
     write_gguf(path, _metadata(spec, mix, words, shape, seed), _tensors(spec, mix, seed))
+
+
+def write_synthetic_adapter(path: Path, spec: ModelSpec, rank: int, *, seed: int = 0) -> None:
+    """Write a LoRA adapter of seeded random numbers for every matrix of every layer, as a GGUF file.
+
+    Both matrices have the spread that trained ones have, so that the adapter changes what the model says.
+    """
+    metadata = {
+        "general.type": "adapter",
+        "general.architecture": "llama",
+        "general.name": f"Synthetic adapter of rank {rank}, seed {seed}",
+        "adapter.type": "lora",
+        "adapter.lora.alpha": float(rank),
+    }
+    tensors = []
+    for layer in range(spec.num_layers):
+        for weight in TARGETS:
+            name = tensor_name(Naming.GGUF, weight, layer)
+            rows, columns = weight_shape(spec, weight)
+            generator = _generator(seed, name)
+            down = generator.standard_normal((rank, columns), dtype=np.float32) * np.float32(columns**-0.5)
+            up = generator.standard_normal((rows, rank), dtype=np.float32) * np.float32(0.1)
+            tensors.append(tensor_from_values(name + DOWN, down, BlockType.F16))
+            tensors.append(tensor_from_values(name + UP, up, BlockType.F16))
+    write_gguf(path, metadata, tensors)
 
 
 def _metadata(spec: ModelSpec, mix: Mix, words: Vocabulary, shape: str, seed: int) -> dict[str, object]:

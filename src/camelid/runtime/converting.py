@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 
 from camelid.errors import BadVocabulary, InvalidRequest, ModelError, UnsupportedModel
 from camelid.formats import Checkpoint, open_checkpoint
+from camelid.models.adapters import open_adapted
 from camelid.models.convert import Companions, convert
 from camelid.models.load import naming_of
 from camelid.models.names import Naming
@@ -53,14 +54,15 @@ def convert_model(
     *,
     quantization: str | None = None,
     num_files: int = 1,
+    adapters: Sequence[Path] = (),
     progress: Callable[[int], object] = lambda _: None,
 ) -> None:
-    """Write the model at `source` to `target` in a layout; see `models.convert`.
+    """Write the model at `source`, with LoRA adapters merged in their order, to `target`; see `models.convert`.
 
     A model whose tokenizer cannot be written in the new form is converted without it, which is logged. Raises
     NotFound, InvalidRequest, FormatError, ModelError, OSError.
     """
-    with open_checkpoint(source) as checkpoint:
+    with open_adapted(source, adapters) as checkpoint:
         if target.resolve() == source.resolve():
             raise InvalidRequest(f"{target} is the source itself", hint="give another name")
         naming = _NAMINGS[layout]

@@ -8,12 +8,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from camelid.errors import BadModelfile, TemplateError
 from camelid.formats import open_checkpoint
-from camelid.models.adapters import check_adapter as check_lora
 from camelid.store.local import ModelFiles
 from camelid.store.modelfile import modelfile_of
 from camelid.text.gotemplate import parse
@@ -99,12 +97,6 @@ def as_json(shown: Overview) -> dict[str, Any]:
 def messages(shown: Overview) -> list[dict[str, str]]:
     """Return the beginning of every conversation with the model."""
     return [{"role": role, "content": text} for role, text in shown.files.messages]
-
-
-def check_adapter(path: Path) -> None:
-    """Raise UnsupportedModel for an ADAPTER that is no LoRA adapter in GGUF, and what opening raises."""
-    with open_checkpoint(path) as checkpoint:
-        check_lora(checkpoint)
 
 
 def check_go_template(source: str) -> None:

@@ -78,6 +78,20 @@ class Processor:
     ) -> None:
         """Write x · Wᵀ (+ bias) into each of `outs`, (T, rows of W). No biases at all may be given as ()."""
 
+    def add_low_rank(
+        self,
+        x: NDArray[np.float32],
+        downs: Sequence[Weight],
+        ups: Sequence[Weight],
+        scales: Sequence[float],
+        rows: Sequence[NDArray[np.int32]],
+        outs: Sequence[NDArray[np.float32]],
+    ) -> None:
+        """Add up · (scale × (down · x)) to the rows `rows` of each of `outs`.
+
+        down: (rank, columns of x); up: for each 32 outputs a row of (rank, 32), zeros behind the last; F32 or F16.
+        """
+
     def embed(self, ids: NDArray[np.int32], table: Weight, out: NDArray[np.float32]) -> None:
         """Write the dequantized rows `ids` into `out`."""
 

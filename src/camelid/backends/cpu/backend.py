@@ -16,7 +16,7 @@ from ..base import AttentionSpec, Batch, CacheType, Draw, Drawn, Forward, Memory
 from . import machine
 from ._native import Cache, Processor, available_isas
 from .encoders import Workers
-from .ops import CpuOps, Floats, Pages, Placed
+from .ops import CpuOps, Floats, Pages, Placed, PlacedPair
 
 MAX_THREADS = 1024
 
@@ -57,6 +57,10 @@ class CpuBackend:
     def place_vector(self, values: NDArray[np.float32]) -> Floats:
         """Return the values as a contiguous vector."""
         return np.ascontiguousarray(values, np.float32)
+
+    def place_low_rank(self, down: NDArray[np.floating], up: NDArray[np.floating], scale: float) -> PlacedPair:
+        """Copy a pair of small matrices into the layout of the kernels."""
+        return PlacedPair(down, up, scale)
 
     def page_bytes(self, attention: AttentionSpec, cache_type: CacheType) -> int:
         """Return the bytes of one page over all layers."""

@@ -10,7 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ..base import AttentionSpec, Batch, RopePairs
+from camelid.formats.blocks import BlockType
+
+from ..base import AttentionSpec, Batch, RopePairs, RowChange
 from . import encoders
 from ._native import Cache, Processor, Step, Weight
 
@@ -24,6 +26,26 @@ class Placed:
         self.rows = len(rows)
         self.columns = columns
         self.weight = Weight(rows, ggml_id, columns)
+
+
+PANEL_COLUMNS = 32  # ops.h: outputs whose `up` weights lie together
+
+
+class PlacedPair:
+    """What an adapter adds to a product, as the extension sees it: `up` in panels of outputs, zeros behind the last."""
+
+    def __init__(self, down: NDArray[np.floating], up: NDArray[np.floating], scale: float) -> None:
+        num_outputs, rank = up.shape
+        panels = np.zeros((-(-num_outputs // PANEL_COLUMNS) * PANEL_COLUMNS, rank), up.dtype)
+        panels[:num_outputs] = up
+        panels = panels.reshape(-1, PANEL_COLUMNS, rank).transpose(0, 2, 1).reshape(-1, rank * PANEL_COLUMNS)
+        self.down, self.up = _float_weight(down), _float_weight(panels)
+        self.scale = scale
+
+
+def _float_weight(matrix: NDArray[np.floating]) -> Weight:
+    kind = BlockType.F16 if matrix.dtype == np.float16 else BlockType.F32
+    return Weight(np.ascontiguousarray(matrix).view(np.uint8), kind.ggml_id, matrix.shape[1])
 
 
 class Pages:
@@ -78,6 +100,25 @@ class CpuOps:
         outs = tuple(np.empty((len(x), weight.rows), np.float32) for weight in weights)
         self._processor.linear(x, [weight.weight for weight in weights], biases, outs)
         return outs
+
+    def add_low_rank(self, outputs: Sequence[Floats], x: Floats, changes: Sequence[RowChange]) -> tuple[Floats, ...]:
+        """Add what `changes` say to `outputs`, in place."""
+        added = [
+            (pair, change.rows, output)
+            for change in changes
+            for output, pair in zip(outputs, change.pairs, strict=True)
+            if pair is not None
+        ]
+        pairs: list[PlacedPair] = [pair for pair, _, _ in added]
+        self._processor.add_low_rank(
+            x,
+            [pair.down for pair in pairs],
+            [pair.up for pair in pairs],
+            [pair.scale for pair in pairs],
+            [rows for _, rows, _ in added],
+            [output for _, _, output in added],
+        )
+        return tuple(outputs)
 
     def attend(self, q: Floats, k: Floats, v: Floats, layer: int, batch: Batch) -> Floats:
         """Rotate q and k, write k and v to this layer's pages, and attend causally."""

@@ -19,7 +19,7 @@ from ..base import PAGE_TOKENS, AttentionSpec, Batch, CacheType, Draw, Drawn, Fo
 from .kernels import twin
 from .ops import GpuOps, Kernels
 from .pages import DTYPES, Pages
-from .weights import Placed, place
+from .weights import Pair, Placed, place
 
 _log = logging.getLogger(__name__)
 
@@ -56,6 +56,17 @@ class GpuBackend:
     def place_vector(self, values: NDArray[np.float32]) -> torch.Tensor:
         """Copy a norm or a bias to the device."""
         return torch.from_numpy(np.array(values, np.float32)).to(self._device)
+
+    def place_low_rank(self, down: NDArray[np.floating], up: NDArray[np.floating], scale: float) -> Pair:
+        """Copy a pair of small matrices to the device, in the type of the products. Raises OutOfMemory."""
+        try:
+            parts = [torch.from_numpy(np.ascontiguousarray(one)).to(self._device, self._dtype) for one in (down, up)]
+        except torch.cuda.OutOfMemoryError as error:
+            raise OutOfMemory(
+                "an adapter does not fit on the device beside the model",
+                hint="unload another adapter, or take a smaller cache",
+            ) from error
+        return Pair(parts[0], parts[1], scale)
 
     def page_bytes(self, attention: AttentionSpec, cache_type: CacheType) -> int:
         """Return the bytes of one page over all layers."""

@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from camelid.formats.blocks import BlockType
 
-from ..base import PAGE_TOKENS, AttentionSpec, Batch, RopePairs
+from ..base import PAGE_TOKENS, AttentionSpec, Batch, RopePairs, RowChange
 from .kernels.blocks import decode
 from .pages import Pages
 from .weights import Dense, Placed
@@ -100,6 +100,7 @@ class GpuOps:
         self._kernels = kernels
         self._pages = pages
         self._step: Step | None = None
+        self._row_lists: dict[int, tuple[NDArray[np.int32], Tensor]] = {}  # by identity of the array, which is kept
 
     def embed(self, ids: NDArray[np.int32], table: Placed) -> Tensor:
         """Return the rows `ids` of the embedding table: (T, dim) float32."""
@@ -124,6 +125,17 @@ class GpuOps:
         for index, bias in enumerate(biases):
             if bias is not None:
                 outputs[index] = outputs[index] + bias.to(self._dtype)
+        return tuple(outputs)
+
+    def add_low_rank(self, outputs: Sequence[Tensor], x: Tensor, changes: Sequence[RowChange]) -> tuple[Tensor, ...]:
+        """Add what `changes` say to `outputs`, in place: products in the type of the weights, sums in float32."""
+        for change in changes:
+            rows = self._rows_of(change)
+            picked = x[rows].to(self._dtype)
+            for output, pair in zip(outputs, change.pairs, strict=True):
+                if pair is not None:
+                    inner = functional.linear(picked, pair.down) * pair.scale
+                    output.index_add_(0, rows, functional.linear(inner, pair.up).to(output.dtype))
         return tuple(outputs)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor, layer: int, batch: Batch) -> Tensor:
@@ -193,6 +205,15 @@ class GpuOps:
         if len(x) >= DECODED_ROWS:
             return functional.linear(x, decode(weight.rows, weight.block_type).to(x.dtype))
         return self._kernels.multiply(x, weight.rows, weight.block_type)
+
+    def _rows_of(self, change: RowChange) -> Tensor:
+        """Return the rows of a change on the device: copied once for all layers of a batch."""
+        key = id(change.rows)
+        found = self._row_lists.get(key)
+        if found is None:
+            rows = torch.from_numpy(change.rows.astype(np.int64)).to(self._device)
+            found = self._row_lists[key] = (change.rows, rows)
+        return found[1]
 
     def _step_of(self, batch: Batch, spec: AttentionSpec) -> Step:
         if self._step is None or self._step.batch is not batch:

@@ -34,6 +34,15 @@ class Blocks:
 Placed = Dense | Blocks
 
 
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """What an adapter adds to a product: scale × up (rows, rank) · down (rank, columns)."""
+
+    down: torch.Tensor
+    up: torch.Tensor
+    scale: float
+
+
 def place(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Placed:
     """Copy a weight to the device. Types without a kernel are decoded, which takes more memory and no accuracy."""
     if tensor.block_type in DECODERS:

@@ -46,6 +46,12 @@ class ReferenceBackend:
         """Return the values in the type that is computed in."""
         return values.astype(self._dtype)
 
+    def place_low_rank(
+        self, down: NDArray[np.floating], up: NDArray[np.floating], scale: float
+    ) -> tuple[Floats, Floats, float]:
+        """Return the pair in the type that is computed in."""
+        return down.astype(self._dtype), up.astype(self._dtype), scale
+
     def page_bytes(self, attention: AttentionSpec, cache_type: CacheType) -> int:
         """Return the bytes of one page over all layers."""
         num_values = 2 * attention.num_layers * PAGE_TOKENS * attention.num_kv_heads * attention.head_dim

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from camelid.formats.blocks import decode
 
-from ..base import AttentionSpec, Batch, RopePairs, Tensor
+from ..base import AttentionSpec, Batch, RopePairs, RowChange, Tensor
 from .pages import Floats, Pages
 
 SLAB_WEIGHTS = 1 << 20  # weights dequantized at once: 8 MiB in float64, which a cache holds
@@ -50,6 +50,15 @@ class ReferenceOps:
         for output, bias in zip(outputs, biases, strict=False):
             if bias is not None:
                 output += bias
+        return tuple(outputs)
+
+    def add_low_rank(self, outputs: Sequence[Floats], x: Floats, changes: Sequence[RowChange]) -> tuple[Floats, ...]:
+        """Return `outputs` with what `changes` add."""
+        for change in changes:
+            for output, pair in zip(outputs, change.pairs, strict=True):
+                if pair is not None:
+                    down, up, scale = pair
+                    output[change.rows] += x[change.rows] @ down.T * scale @ up.T
         return tuple(outputs)
 
     def attend(self, q: Floats, k: Floats, v: Floats, layer: int, batch: Batch) -> Floats:
