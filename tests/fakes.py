@@ -22,6 +22,7 @@ from camelid.backends.base import (
     Draw,
     Drawn,
     Forward,
+    LowRank,
     Memory,
     Ops,
     Tensor,
@@ -85,11 +86,12 @@ class FakeBackend:
         start, end = int(batch.row_starts[row]), int(batch.row_starts[row + 1])
         first = int(batch.positions[start])
         table = batch.page_table[row]
+        adapter = 0 if batch.adapters is None else int(batch.adapters[row]) << 20
         before = np.arange(first)
         total = int(self._cells[table[before // PAGE_TOKENS], before % PAGE_TOKENS].sum(dtype=np.uint64))
         totals = []
         for position, token in enumerate(batch.ids[start:end].tolist(), first):
-            cell = mixed(total ^ mixed(token << 32 | position))
+            cell = mixed(total ^ mixed(token << 32 | position) ^ adapter)
             self._cells[table[position // PAGE_TOKENS], position % PAGE_TOKENS] = cell
             total = (total + cell) & MASK
             totals.append(total)
@@ -104,6 +106,9 @@ class FakeBackend:
         raise NotImplementedError
 
     def place_vector(self, values: NDArray[np.float32]) -> Vector:
+        raise NotImplementedError
+
+    def place_low_rank(self, down: NDArray[np.floating], up: NDArray[np.floating], scale: float) -> LowRank:
         raise NotImplementedError
 
     def page_bytes(self, attention: AttentionSpec, cache_type: CacheType) -> int:

@@ -66,6 +66,7 @@ class ModelSettings:
     prefix_cache_size: int = 4 * 2**30
     models: str | None = None
     go_template: bool = True
+    adapter: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ class ServerSettings:
     drain_seconds: float = 30.0
     alias: tuple[tuple[str, str], ...] = ()
     ready_file: str | None = None
+    adapter_folder: str | None = None
 
 
 @dataclass(frozen=True)
@@ -202,13 +204,22 @@ def parse_keys(text: str) -> tuple[str, ...]:
 
 def parse_aliases(text: str) -> tuple[tuple[str, str], ...]:
     """Parse names that stand for models: NAME=MODEL, separated by commas."""
-    pairs = [entry.partition("=") for entry in text.split(",") if entry.strip()]
-    aliases = {alias.strip(): model.strip() for alias, _, model in pairs}
-    if not aliases or not all(alias and model for alias, model in aliases.items()):
-        raise ValueError("must be NAME=MODEL, or several of these separated by commas")
-    if len(aliases) < len(pairs):
+    return _parse_pairs(text, "MODEL")
+
+
+def parse_adapters(text: str) -> tuple[tuple[str, str], ...]:
+    """Parse names of adapters and where they lie: NAME=PATH, separated by commas."""
+    return _parse_pairs(text, "PATH")
+
+
+def _parse_pairs(text: str, what: str) -> tuple[tuple[str, str], ...]:
+    entries = [entry.partition("=") for entry in text.split(",") if entry.strip()]
+    pairs = {name.strip(): value.strip() for name, _, value in entries}
+    if not pairs or not all(name and value for name, value in pairs.items()):
+        raise ValueError(f"must be NAME={what}, or several of these separated by commas")
+    if len(pairs) < len(entries):
         raise ValueError("gives a name twice")
-    return tuple(aliases.items())
+    return tuple(pairs.items())
 
 
 def parse_bool(text: str) -> bool:
@@ -394,6 +405,24 @@ SETTINGS: tuple[Setting, ...] = (
         "1|0",
     ),
     Setting(
+        "adapter",
+        ("CAMELID_ADAPTER",),
+        parse_adapters,
+        _DEFAULT_MODEL.adapter,
+        "LoRA adapters that requests may choose, as `MODEL:NAME`: a GGUF file or a folder of PEFT's for each NAME, "
+        "separated by commas, or the flag several times. They belong to the model that the command is started with.",
+        "NAME=PATH",
+    ),
+    Setting(
+        "adapter_folder",
+        ("CAMELID_ADAPTER_FOLDER",),
+        str,
+        _DEFAULT_SERVER.adapter_folder,
+        "Folder from which adapters may be loaded while the server runs (POST /v1/load_lora_adapter), by everyone who "
+        "may use it. Default: none may.",
+        "FOLDER",
+    ),
+    Setting(
         "host",
         ("CAMELID_HOST", "OLLAMA_HOST"),
         parse_host,
@@ -528,7 +557,7 @@ def _resolve(
     setting: Setting, flags: Mapping[str, Any], environment: Mapping[str, str], from_file: Mapping[str, Any], file: Path
 ) -> Any:
     given = flags.get(setting.name)
-    if given is not None:
+    if given is not None and given != ():  # a flag that may be given several times, and was not
         return _parse(setting, given, f"flag {setting.flag}")
     for variable in setting.variables:
         if environment.get(variable, "") != "":

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from camelid.engine.request import Embedded, EmbedRequest, GenerateRequest, Token
-from camelid.errors import FormatError, InvalidRequest, Overloaded, RequestsFailed
+from camelid.errors import CamelidError, FormatError, InvalidRequest, NotFound, Overloaded, RequestsFailed
 from camelid.grammar.vocabulary import Vocabulary
 from camelid.runtime.frames import Load
 from camelid.types import FinishReason
@@ -43,6 +43,8 @@ class FakeEngine:
         self._sequences: dict[str, _Sequence] = {}
         self._num_steps = 0
         self._texts: list[EmbedRequest] = []
+        self._adapting: list[str] = []
+        self._adapters: list[str] = []
 
     def learn(self, vocabulary: Vocabulary) -> None:
         pass
@@ -50,7 +52,25 @@ class FakeEngine:
     def prepare(self, request: GenerateRequest) -> None:
         return None
 
+    def adapt(self, key: str, path: str) -> None:
+        if path == "missing":
+            raise NotFound("there is no such adapter")
+        self._adapting.append(key)
+
+    def adapted(self) -> list[tuple[str, CamelidError | None]]:
+        done, self._adapting = self._adapting, []
+        self._adapters += done
+        return [(key, None) for key in done]
+
+    def is_adapting(self) -> bool:
+        return bool(self._adapting)
+
+    def forget_adapter(self, key: str) -> None:
+        self._adapters.remove(key)
+
     def submit(self, request: GenerateRequest) -> None:
+        if request.adapter and request.adapter not in self._adapters:
+            raise InvalidRequest("the adapter is not loaded", field="model")
         if REFUSED in request.prompt:
             raise InvalidRequest("the prompt is refused", field="prompt")
         if len(self._sequences) >= self._max_sequences + self._max_waiting:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar, cast
 import pytest
 
 from camelid.errors import InvalidSetting, NotFound, OutOfMemory, Overloaded
+from camelid.runtime.adapters import ModelAdapters
 from camelid.runtime.loaded_models import LoadedModels
 from camelid.runtime.model import Description, LoadedModel
 from camelid.settings import KeepSettings, ModelSettings
@@ -75,7 +76,8 @@ class Bench:
         name = description.files.name
         self.opened.append(name)
         text = cast("Any", type("Text", (), {"template": _Template()})())
-        return LoadedModel(description, text, cast("Any", _Quiet(self.closed, name)))
+        engine = cast("Any", _Quiet(self.closed, name))
+        return LoadedModel(description, text, engine, ModelAdapters(engine, description.adapters))
 
 
 def run(coroutine: Coroutine[Any, Any, _T]) -> _T:

@@ -9,6 +9,7 @@ import pytest
 
 from camelid.errors import InvalidRequest, TemplateError, UnsupportedModel
 from camelid.runtime import turn
+from camelid.runtime.adapters import ModelAdapters
 from camelid.runtime.loading import describe, read_text_side
 from camelid.runtime.makers import recommended_stopping, with_placement
 from camelid.runtime.model import Description, LoadedModel, NoTemplate, TextSide
@@ -73,7 +74,8 @@ def text(described: Description) -> TextSide:
 
 
 def loaded(described: Description, text: TextSide, *script: Scripted) -> LoadedModel:
-    return LoadedModel(described, text, ScriptedEngine(text, list(script)))
+    engine = ScriptedEngine(text, list(script))
+    return LoadedModel(described, text, engine, ModelAdapters(engine))
 
 
 def test_parameters_place_and_sample_the_model(described: Description, text: TextSide) -> None:

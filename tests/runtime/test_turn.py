@@ -11,7 +11,9 @@ import pytest
 from camelid.engine.request import GenerateRequest, Token
 from camelid.errors import ContextOverflow, InvalidRequest, Overloaded, TemplateError
 from camelid.runtime import turn
+from camelid.runtime.adapters import ModelAdapters
 from camelid.runtime.engine_port import EngineHealth
+from camelid.runtime.frames import Adapt
 from camelid.runtime.model import Description, LoadedModel, NoTemplate, TextSide
 from camelid.types import (
     ChatRequest,
@@ -57,6 +59,12 @@ class ScriptedEngine:
         finally:
             self.is_closed = True
 
+    async def adapt(self, adapt: Adapt) -> None:
+        return
+
+    def forget_adapter(self, key: str) -> None:
+        return
+
     def stop_choice(self, request_id: str, choice: int) -> None:
         self.stopped.append(choice)
 
@@ -71,7 +79,8 @@ class ScriptedEngine:
 
 
 def model(cria: Description, text: TextSide, *script: Scripted, error: Exception | None = None) -> LoadedModel:
-    return LoadedModel(cria, text, ScriptedEngine(text, list(script), error))
+    engine = ScriptedEngine(text, list(script), error)
+    return LoadedModel(cria, text, engine, ModelAdapters(engine))
 
 
 def engine_of(loaded: LoadedModel) -> ScriptedEngine:

@@ -83,11 +83,13 @@ class Subject:
         num_choices: int = 1,
         sampling: Sampling = GREEDY,
         grammar: str | None = None,
+        adapter: str = "",
         see: Callable[[float], None] = lambda at_s: None,
     ) -> Timeline:
         """Let the model continue `prompt` by exactly `num_tokens` tokens a choice.
 
-        grammar: as `runtime.grammars.prepare` gives it. see: is told of each token when it comes.
+        grammar: as `runtime.grammars.prepare` gives it. adapter: the key of one that the engine has.
+        see: is told of each token when it comes.
         """
         request = GenerateRequest(
             f"bench-{next(self._numbers)}",
@@ -96,6 +98,7 @@ class Subject:
             num_tokens,
             num_choices=num_choices,
             grammar=grammar,
+            adapter=adapter,
         )
         token_s: list[float] = []
         cached = 0

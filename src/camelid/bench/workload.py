@@ -11,7 +11,6 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from camelid.errors import InvalidRequest
 from camelid.settings import ModelSettings
 
 from . import machine
@@ -53,7 +52,7 @@ class Workload:
 
 
 def run_workload(workload: Workload, model: str, settings: ModelSettings, sizes: Any, runs: int) -> Result:
-    """Measure and return the result. Raises what loading raises, InvalidRequest for what this version cannot do."""
+    """Measure and return the result. Raises what loading raises."""
     before = machine.this_machine()
     outcome = workload.measure(model, settings, sizes, runs)
     return Result(
@@ -125,12 +124,3 @@ def _said_of_rounds(subject: Subject, runs: int) -> tuple[str, ...]:
         f"A token reads {work.weight_bytes / 1e9:.3f} GB of weights and makes "
         f"{(work.int8_macs + work.fp32_macs) / 1e9:.3f} G multiply-adds, {work.head_macs / 1e9:.3f} G for its logits",
     )
-
-
-def not_there_yet(what: str) -> Callable[[str, ModelSettings, Any, int], Outcome]:
-    """Return the `measure` of a workload that needs something this version has not."""
-
-    def measure(model: str, settings: ModelSettings, sizes: Any, runs: int) -> Outcome:
-        raise InvalidRequest(f"this version of Camelid has no {what}, so there is nothing to measure", field="workload")
-
-    return measure

@@ -15,6 +15,7 @@ from camelid.settings import (
     ServerSettings,
     Setting,
     WorkerSettings,
+    parse_adapters,
     parse_bool,
 )
 
@@ -49,4 +50,12 @@ def server_options(command: _Command) -> _Command:
 def _option(setting: Setting) -> Callable[[_Command], _Command]:
     if setting.parse is parse_bool:
         return click.option(setting.flag, setting.name, is_flag=True, default=None, help=setting.meaning)
-    return click.option(setting.flag, setting.name, default=None, metavar=setting.metavar, help=setting.meaning)
+    is_multiple = setting.parse is parse_adapters
+    return click.option(
+        setting.flag,
+        setting.name,
+        default=None,
+        multiple=is_multiple,
+        metavar=setting.metavar,
+        help=setting.meaning,
+    )

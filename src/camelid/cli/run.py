@@ -84,6 +84,12 @@ def _run(coroutine: Coroutine[Any, Any, None]) -> None:
     asyncio.run(coroutine)
 
 
+def _with_adapter(model: str, settings: dict[str, Any]) -> str:
+    """Return what the conversation is with: the model, with the first adapter that was given."""
+    adapters = group(ModelSettings, settings).adapter
+    return f"{model}:{adapters[0][0]}" if adapters else model
+
+
 async def _ask_or_chat(
     model: str,
     question: str | None,
@@ -104,7 +110,7 @@ async def _ask_or_chat(
     try:
         with loading(model):
             loaded = await runtime.load(model)
-        conversation = Conversation(model, loaded.sampling, system, given, grammar=grammar)
+        conversation = Conversation(_with_adapter(model, settings), loaded.sampling, system, given, grammar=grammar)
         if question is None:
             from camelid.cli.console import Console
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 from camelid.backends.base import Backend
-from camelid.errors import InvalidRequest
+from camelid.errors import CamelidError, InvalidRequest, UnsupportedModel
 from camelid.grammar.vocabulary import Vocabulary
 
 from .embedding import Embedder, Encodes
@@ -37,6 +37,21 @@ class EncoderEngine:
 
     def prepare(self, request: GenerateRequest) -> None:
         """Have nothing to wait for."""
+
+    def adapt(self, key: str, path: str) -> None:
+        """Refuse: raises UnsupportedModel."""
+        raise UnsupportedModel("this model makes embeddings and takes no adapters")
+
+    def adapted(self) -> list[tuple[str, CamelidError | None]]:
+        """Return nothing: no adapter is ever taken in."""
+        return []
+
+    def is_adapting(self) -> bool:
+        """Return False."""
+        return False
+
+    def forget_adapter(self, key: str) -> None:
+        """Do nothing: there is none."""
 
     def submit(self, request: GenerateRequest) -> None:
         """Refuse: raises InvalidRequest."""

@@ -13,10 +13,19 @@ from concurrent.futures import Future
 from itertools import count
 
 from camelid.backends.base import Backend, Drawn, Forward
-from camelid.errors import BrokenLogits, InvalidRequest, Overloaded, RequestsFailed
+from camelid.errors import (
+    BrokenLogits,
+    CamelidError,
+    InvalidRequest,
+    Overloaded,
+    RequestsFailed,
+    UnsupportedModel,
+)
 from camelid.grammar.vocabulary import Vocabulary
+from camelid.models.low_rank import Adapters, PlacedAdapter
 from camelid.types import Sampling
 
+from .adapters import EngineAdapters
 from .admission import FinishRate, check_request
 from .embedding import Embedder, Encodes
 from .executor import Executor
@@ -45,6 +54,7 @@ class Engine:
         clock_s: Callable[[], float] = time.monotonic,
         store: PageStore | None = None,
         encoder: Encodes | None = None,
+        adapters: EngineAdapters | None = None,
     ) -> None:
         """Be ready. `encoder` is the model once more if it can make embeddings, too."""
         self.settings = settings
@@ -53,6 +63,7 @@ class Engine:
         self._executor = Executor(model, backend)
         self._embedder = Embedder(encoder, backend, settings, self._scheduler.pool) if encoder else None
         self._grammars = Grammars()
+        self._adapters = adapters or EngineAdapters(Adapters(), _no_adapter)
         self._requests: dict[str, list[Sequence]] = {}  # the sequences that are not finished
         self._arrivals = count()
         self._rate = FinishRate()
@@ -67,22 +78,41 @@ class Engine:
 
     def prepare(self, request: GenerateRequest) -> Future[None] | None:
         """Begin what `submit` would have to wait for; return a future that ends when it is done, None for nothing."""
-        return self._grammars.prepare(request.grammar)
+        return self._adapters.wait_for(request.adapter) or self._grammars.prepare(request.grammar)
+
+    def adapt(self, key: str, path: str) -> None:
+        """Begin to take in an adapter that requests may name by `key`; `adapted` tells when they may."""
+        self._adapters.begin(key, path)
+
+    def adapted(self) -> list[tuple[str, CamelidError | None]]:
+        """Return the adapters that are there since this was asked last, or why they cannot be."""
+        return self._adapters.finished()
+
+    def is_adapting(self) -> bool:
+        """Return whether an adapter is being taken in."""
+        return self._adapters.is_opening
+
+    def forget_adapter(self, key: str) -> None:
+        """Drop an adapter; requests that use it are finished with it."""
+        self._adapters.forget(key, self._used_adapters())
 
     def submit(self, request: GenerateRequest) -> None:
         """Queue a request. A grammar that was not prepared is compiled now.
 
-        Raises ContextOverflow, InvalidRequest (also for an id that is in use), BadGrammar and Overloaded.
+        Raises ContextOverflow, InvalidRequest (also for an id that is in use, or an adapter that is not here),
+        BadGrammar and Overloaded.
         """
         check_request(request, self.settings)
         if request.id in self._requests:
             raise InvalidRequest(f"request id {request.id!r} is in use", field="id")
+        adapter = self._adapters.number(request.adapter)
         self._check_load()
         choices = [choice for choice in range(request.num_choices) if choice not in request.finished]
         arrival = next(self._arrivals)
         most = (self.settings.context_length, self.settings.max_guessed)
         sequences = [
-            Sequence(request, choice, arrival, *most, self._grammars.begin(request.grammar)) for choice in choices
+            Sequence(request, choice, arrival, *most, self._grammars.begin(request.grammar), adapter)
+            for choice in choices
         ]
         self._requests[request.id] = sequences
         self._scheduler.add(sequences)
@@ -177,6 +207,10 @@ class Engine:
         """Let the store finish what it was given, and end what is beside the steps."""
         self._keeper.close()
         self._grammars.close()
+        self._adapters.close()
+
+    def _used_adapters(self) -> set[str]:
+        return {sequence.request.adapter for sequences in self._requests.values() for sequence in sequences}
 
     def _run(self, plan: Plan) -> list[Drawn]:
         try:
@@ -219,3 +253,9 @@ class Engine:
             self._requests[request_id] = left
         else:
             del self._requests[request_id]
+            if self._adapters.is_dropping:
+                self._adapters.drop_unused(self._used_adapters())
+
+
+def _no_adapter(key: str, path: str) -> PlacedAdapter:
+    raise UnsupportedModel("this model takes no adapters")

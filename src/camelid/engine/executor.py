@@ -5,6 +5,7 @@ The only file of the engine that handles arrays. It decides nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import accumulate
 
 import numpy as np
@@ -50,7 +51,14 @@ def to_batch(plan: Plan) -> Batch:
             [np.arange(end - c.num_wanted, end, dtype=np.int32) for c, end in zip(chunks, ends, strict=True)]
         ),
         page_copies=np.array(plan.page_copies, np.int32).reshape(-1, 2),
+        adapters=_adapters(chunks),
     )
+
+
+def _adapters(chunks: Sequence[Chunk]) -> NDArray[np.int32] | None:
+    """Return the number of each sequence's adapter, None if there is none."""
+    numbers = [chunk.sequence.adapter for chunk in chunks]
+    return np.array(numbers, np.int32) if any(numbers) else None
 
 
 def _draws(chunk: Chunk) -> list[Draw]:

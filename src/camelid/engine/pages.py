@@ -14,8 +14,13 @@ DIGEST_BYTES = 32  # a prefix that collides would give one user another one's an
 ROOT = bytes(DIGEST_BYTES)
 
 
+def root_of(adapter: str) -> bytes:
+    """Return what stands in front of the first page: what one adapter computed is of no use to another."""
+    return blake2b(adapter.encode(), digest_size=DIGEST_BYTES, person=b"adapter").digest() if adapter else ROOT
+
+
 def chain_digest(parent: bytes, ids: bytes) -> bytes:
-    """Return the digest of a full page from that of the page before it (ROOT for the first) and its own ids."""
+    """Return the digest of a full page from that of the page before it (`root_of` for the first) and its own ids."""
     return blake2b(parent + ids, digest_size=DIGEST_BYTES).digest()
 
 

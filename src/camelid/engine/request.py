@@ -32,6 +32,7 @@ class GenerateRequest:
     answers: tuple[tuple[int, ...], ...] = ()
     finished: frozenset[int] = frozenset()
     grammar: str | None = None  # that every choice has to follow, as `grammar.GrammarChecker` gives it
+    adapter: str = ""  # the key of one that was loaded before; empty for the model as it is
     scores_prompt: bool = False  # tell how likely the prompt's tokens were; with the alternatives of `top_logprobs`
 
 

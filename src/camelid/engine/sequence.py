@@ -12,7 +12,7 @@ from camelid.grammar.matcher import Matcher
 from camelid.types import FinishReason, Sampling
 
 from .lookup import Guesser
-from .pages import ROOT, chain_digest
+from .pages import chain_digest, root_of
 from .request import GenerateRequest, Score
 
 
@@ -36,10 +36,14 @@ class Sequence:
         context_length: int,
         most_guessed: int = 0,
         matcher: Matcher | None = None,
+        adapter: int = 0,
     ) -> None:
-        """Begin a sequence, or take up an answer that was begun; `matcher` is at the beginning of its grammar."""
+        """Begin a sequence, or take up an answer that was begun; `matcher` is at the beginning of its grammar, and
+        `adapter` the number that batches give its adapter.
+        """
         self.request = request
         self.choice = choice
+        self.adapter = adapter
         self.age = (arrival, choice)  # the order of all that is fair: less is older
         self.prompt = array("i", request.prompt)
         answer = request.answers[choice] if request.answers else ()
@@ -96,7 +100,7 @@ class Sequence:
         """Return the digest of the full page `page` of this sequence."""
         while len(self._digests) <= page:
             start = len(self._digests) * PAGE_TOKENS
-            parent = self._digests[-1] if self._digests else ROOT
+            parent = self._digests[-1] if self._digests else root_of(self.request.adapter)
             self._digests.append(chain_digest(parent, self.ids[start : start + PAGE_TOKENS].tobytes()))
         return self._digests[page]
 

@@ -11,18 +11,24 @@ from pathlib import Path
 from camelid import __version__
 from camelid.backends.auto import choose_backend
 from camelid.backends.base import Backend, CacheType
+from camelid.engine.adapters import EngineAdapters, OpenAdapter
 from camelid.engine.encoder_engine import EncoderEngine
 from camelid.engine.engine import Engine
 from camelid.engine.keeper import PageStore
 from camelid.engine.settings import EngineSettings
 from camelid.errors import ModelError
+from camelid.formats import Checkpoint
 from camelid.models.adapters import open_adapted
 from camelid.models.load import load_model
+from camelid.models.lora import open_lora
+from camelid.models.low_rank import Adapters, PlacedAdapter
 from camelid.models.memory import num_pages
+from camelid.models.placing_adapters import place_adapter
 from camelid.models.rope import attention_spec
 from camelid.models.spec import ModelSpec
 from camelid.store.local import stamp
 
+from .adapters import key_of
 from .frames import Load
 from .prefix_files import PrefixFiles
 
@@ -39,7 +45,8 @@ def open_engine(load: Load, say: Callable[[str], None]) -> tuple[Engine | Encode
     backend = choose_backend(settings)
     say("placing the weights")
     checkpoint = open_adapted(load.path, load.adapters)
-    model = load_model(checkpoint, backend)  # what the backend keeps of the mapping keeps it open
+    table = Adapters()
+    model = load_model(checkpoint, backend, table)  # what the backend keeps of the mapping keeps it open
     limits = EngineSettings(
         vocabulary_size=model.spec.vocab_size,
         context_length=load.context_length,
@@ -54,7 +61,23 @@ def open_engine(load: Load, say: Callable[[str], None]) -> tuple[Engine | Encode
     say("opening the cache")
     backend.open_pages(attention_spec(model.spec), CacheType(settings.cache_type), load.num_pages)
     store = _page_store(load, model.spec, backend)
-    return Engine(model, backend, limits, store=store, encoder=model), backend.name
+    adapters = EngineAdapters(table, _opener(checkpoint, model.spec, backend))
+    for adapt in load.choosable:
+        say("placing adapters")
+        adapters.take(adapt.key, adapt.path)
+    return Engine(model, backend, limits, store=store, encoder=model, adapters=adapters), backend.name
+
+
+def _opener(checkpoint: Checkpoint, spec: ModelSpec, backend: Backend) -> OpenAdapter:
+    """Return what opens adapters of a model."""
+
+    def open_one(key: str, path: str) -> PlacedAdapter:
+        if key_of(Path(path)) != key:
+            raise ModelError(f"{path} was changed while it was used", hint="load the adapter again")
+        with open_lora(Path(path)) as adapter:
+            return place_adapter(adapter, checkpoint, spec, backend)
+
+    return open_one
 
 
 def _page_store(load: Load, spec: ModelSpec, backend: Backend) -> PageStore | None:

@@ -32,6 +32,7 @@ async def embed(model: LoadedModel, request: EmbeddingRequest) -> Embeddings:
     spec = model.description.spec
     if spec.pooling is Pooling.RANK:
         raise InvalidRequest(f'"{model.name}" does not support embeddings', field="model", hint="it ranks: /v1/rerank")
+    _check_plain(model)
     dim = spec.dim
     if request.dimensions is not None and not 1 <= request.dimensions <= dim:
         raise InvalidRequest(f"dimensions must be 1–{dim} for this model, got {request.dimensions}", field="dimensions")
@@ -48,6 +49,12 @@ def shortened(vector: array[float], dimensions: int | None) -> array[float]:
     part = vector[:dimensions]
     length = math.sqrt(sum(value * value for value in part))
     return array("f", (value / length for value in part)) if length > 0 else part
+
+
+def _check_plain(model: LoadedModel) -> None:
+    if model.adapter is not None:
+        hint = f"ask {model.base}"
+        raise InvalidRequest("embeddings are made without adapters", field="model", hint=hint)
 
 
 def _encode(model: LoadedModel, request: EmbeddingRequest) -> list[Ids]:
@@ -73,6 +80,7 @@ async def rank(model: LoadedModel, request: RankRequest) -> Ranking:
 
     Raises InvalidRequest for a model that does not rank, ContextOverflow for a query that leaves no room.
     """
+    _check_plain(model)
     spec = model.description.spec
     if spec.pooling is not Pooling.RANK or spec.encoder is None or spec.encoder.num_labels != 1:
         hint = "use a cross-encoder with one label, such as a BERT reranker in GGUF"

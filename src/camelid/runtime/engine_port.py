@@ -16,8 +16,9 @@ from camelid.errors import CamelidError, Overloaded, Unavailable
 from camelid.grammar.vocabulary import Vocabulary
 
 from .failure import Failure
-from .frames import Abort, Accepted, Command, Embed, Failed, Idle, Read, Report, Stepped, Submit
+from .frames import Abort, Accepted, Adapt, Adapted, Command, Embed, Failed, Idle, Read, Report, Stepped, Submit
 from .journal import Entry, Journal
+from .pending_adapters import PendingAdapters
 from .pending_texts import PendingTexts
 
 
@@ -59,6 +60,15 @@ class EnginePort(Protocol):
 
         Raises InvalidRequest, Overloaded, Unavailable, RequestsFailed.
         """
+
+    async def adapt(self, adapt: Adapt) -> None:
+        """Take an adapter in, so that requests may name its key.
+
+        Raises NotFound, FormatError, ModelError, OutOfMemory, Unavailable.
+        """
+
+    def forget_adapter(self, key: str) -> None:
+        """Drop an adapter; requests that use it are finished with it."""
 
     def stop_choice(self, request_id: str, choice: int) -> None:
         """Give up one choice of a request; no more tokens of it are wanted. The others go on."""
@@ -116,9 +126,11 @@ class _Stream:
 class Streams:
     """The open requests of one engine. `send` puts a command to it."""
 
-    def __init__(self, send: Callable[[Command], None], max_open: int) -> None:
+    def __init__(self, send: Callable[[Command], None], max_open: int, adapters: Sequence[Adapt] = ()) -> None:
+        """Begin without requests; `adapters` are those that the engine was loaded with."""
         self.journal = Journal()
         self.texts = PendingTexts(send, max_open)
+        self.adapters = PendingAdapters(send, adapters)
         self.stats: Mapping[str, float] = {}
         self._send = send
         self._max_open = max_open
@@ -169,6 +181,8 @@ class Streams:
         if isinstance(report, Stepped):
             for token in report.tokens:
                 self._take_token(token)
+        elif isinstance(report, Adapted):
+            self.adapters.take(report)
         elif isinstance(report, Accepted):
             entry = self.journal.get(report.request_id)
             if entry is not None:
@@ -188,6 +202,7 @@ class Streams:
     def fail_all(self, error: CamelidError) -> None:
         """End all open requests with `error`."""
         self.texts.fail_all(error)
+        self.adapters.fail_all(error)
         self.fail([entry.request.id for entry in self.journal], error)
 
     def _take_token(self, token: Token) -> None:

@@ -28,6 +28,13 @@ _LENGTH = struct.Struct("<I")
 _Message = TypeVar("_Message")
 
 
+class Adapt(msgspec.Struct, frozen=True, tag="adapt"):
+    """Take in an adapter, which requests name by `key`: it tells the files at `path` from others that follow them."""
+
+    key: str
+    path: str
+
+
 class Load(msgspec.Struct, frozen=True, tag="load"):
     """Open this model. The first message, and sent once.
 
@@ -41,7 +48,8 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
     context_length: int
     stamp: str | None = None
     log_level: int = logging.INFO
-    adapters: tuple[str, ...] = ()
+    adapters: tuple[str, ...] = ()  # merged into the weights
+    choosable: tuple[Adapt, ...] = ()  # adapters that requests may name
 
 
 class Submit(msgspec.Struct, frozen=True, tag="submit"):
@@ -68,6 +76,12 @@ class Abort(msgspec.Struct, frozen=True, tag="abort"):
 
     request_id: str
     choice: int | None = None
+
+
+class ForgetAdapter(msgspec.Struct, frozen=True, tag="forget_adapter"):
+    """Drop an adapter that no request is going to name any more."""
+
+    key: str
 
 
 class Loading(msgspec.Struct, frozen=True, tag="loading"):
@@ -100,6 +114,13 @@ class Failed(msgspec.Struct, frozen=True, tag="failed"):
 
     request_id: str
     failure: Failure
+
+
+class Adapted(msgspec.Struct, frozen=True, tag="adapted"):
+    """An adapter is there, or cannot be."""
+
+    key: str
+    failure: Failure | None = None
 
 
 class Logged(msgspec.Struct, frozen=True, tag="logged"):
@@ -135,8 +156,8 @@ class Idle(msgspec.Struct, frozen=True, tag="idle"):
     stats: dict[str, float]
 
 
-Command = Load | Submit | Learn | Embed | Abort
-Report = Loading | Ready | LoadFailed | Accepted | Failed | Stepped | Read | Idle | Logged
+Command = Load | Submit | Learn | Embed | Abort | Adapt | ForgetAdapter
+Report = Loading | Ready | LoadFailed | Accepted | Failed | Stepped | Read | Idle | Logged | Adapted
 
 _encoder = msgspec.msgpack.Encoder()
 command_decoder: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Command)

@@ -15,13 +15,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
+from camelid.backends.auto import choose_backend
 from camelid.errors import CamelidError, InvalidRequest, NotFound, OutOfMemory, Overloaded
+from camelid.models.memory import MemoryNeed
 from camelid.settings import KeepSettings, ModelSettings
 from camelid.store.local import ModelFiles, find, find_by_name, own_name
 
-from .loading import look_up
+from .adapters import MAX_ADAPTERS, AdapterFile
+from .loading import look_up, look_up_another
 from .model import Description, LoadedModel
-from .placing import Found, Placement, Tenant, place
+from .placing import Found, Option, Placement, Tenant, free_bytes, place
 from .residents import Residents
 from .status import ModelStatus
 
@@ -49,6 +52,7 @@ class LoadedModels:
         self._models: dict[str, LoadedModel] = {}
         self._residents = Residents()
         self._own_names: dict[str, str] = {}  # by the names that models were asked for
+        self._adapters: dict[str, dict[str, str]] = {}  # of each model, loaded or not: paths by their names
         self._sources: dict[str, str] = {}  # where what an operator loaded is found again, by its own name
         self._loads: dict[str, asyncio.Task[LoadedModel]] = {}
         self._one_at_a_time = asyncio.Lock()  # loads and unloads: each is told what memory is free
@@ -66,7 +70,11 @@ class LoadedModels:
     def statuses(self) -> list[ModelStatus]:
         """Return what is shown of the loaded models, in the order of their loading."""
         now_s = self._clock_s()
-        return [self._status(model, now_s) for model in self._models.values()]
+        return [
+            self._with_times(status, model.base, now_s)
+            for model in self._models.values()
+            for status in (model.status(), *model.adapter_statuses())
+        ]
 
     def get(self, name: str) -> LoadedModel:
         """Return a loaded model by its own name or by one that it was asked for. Raises NotFound."""
@@ -77,15 +85,25 @@ class LoadedModels:
         return model
 
     def _find(self, name: str) -> LoadedModel | None:
-        own = self._own_names.get(name) or own_name(name)
-        return self._models.get(name) or self._models.get(own)
+        base, adapter = self._parted(name)
+        model = self._models.get(base) or self._models.get(self._own_name(base))
+        return model.adapted(adapter) if model is not None and adapter else model
 
-    def _status(self, model: LoadedModel, now_s: float) -> ModelStatus:
-        left_s = self._residents.leaves_at_s(model.name, now_s) - now_s
+    def _own_name(self, name: str) -> str:
+        return self._own_names.get(name) or own_name(name)
+
+    def _parted(self, name: str) -> tuple[str, str]:
+        """Return a model's name and that of its adapter, empty for none: an operator gave it, so it goes first."""
+        base, _, adapter = name.rpartition(":")
+        known = base and (self._adapters.get(base) or self._adapters.get(self._own_name(base)))
+        return (base, adapter) if known and adapter in known else (name, "")
+
+    def _with_times(self, status: ModelStatus, base: str, now_s: float) -> ModelStatus:
+        left_s = self._residents.leaves_at_s(base, now_s) - now_s
         return replace(
-            model.status(),
+            status,
             expires_at=None if left_s == math.inf else time.time() + left_s,
-            num_requests=self._residents.num_requests(model.name),
+            num_requests=self._residents.num_requests(base),
         )
 
     # ── coming ──
@@ -109,14 +127,14 @@ class LoadedModels:
         models or one takes too long.
         """
         model = await self._obtain(name)
-        self._residents.ask(model.name, keep_s, self._clock_s())
+        self._residents.ask(model.base, keep_s, self._clock_s())
         self._set_timer()
         return model
 
     async def keep(self, name: str, keep_s: float | None) -> LoadedModel:
         """Return a model as `ready` does, where no request follows: its time begins now."""
         model = await self._obtain(name)
-        self._residents.keep(model.name, keep_s, self._clock_s())
+        self._residents.keep(model.base, keep_s, self._clock_s())
         self._set_timer()
         return model
 
@@ -124,18 +142,27 @@ class LoadedModels:
         model = self._find(name)
         if model is not None:
             return model
-        return self.get(name) if self._keep is None else await self._wait_for(name, self._keep)
+        if self._keep is None:
+            return self.get(name)
+        base, adapter = self._parted(name)
+        model = await self._wait_for(base, self._keep)
+        return model.adapted(adapter) if adapter else model
 
     @asynccontextmanager
     async def use(self, name: str) -> AsyncIterator[LoadedModel]:
         """Give a model for one request, and keep it loaded until the request has ended. Raises what `ready` raises."""
         model = self._find(name) or await self.ready(name)
-        self._residents.begin(model.name, self._clock_s())
+        self._residents.begin(model.base, self._clock_s())
+        if model.adapter is not None:
+            model.adapters.begin(model.adapter.key)
         try:
             yield model
         finally:
-            if self._models.get(model.name) is model:
-                self._residents.end(model.name, self._clock_s())
+            current = self._models.get(model.base)
+            if current is not None and current.engine is model.engine:
+                self._residents.end(model.base, self._clock_s())
+                if model.adapter is not None:
+                    model.adapters.end(model.adapter.key)
             self._has_changed.set()
             self._set_timer()
 
@@ -171,10 +198,11 @@ class LoadedModels:
             files = await asyncio.to_thread(self._files, name, is_operators)
             model = self._same(files)
             if model is None:
-                found = await asyncio.to_thread(look_up, files, self._settings)
+                found = await asyncio.to_thread(look_up, files, self._settings, self._adapters_of(files, is_operators))
                 description = await self._make_room(found if is_operators else _fitting(found))
                 model = await self._open_model(description)
                 self._models[model.name] = model
+                self._adapters[model.name] = {file.name: file.path for file in model.adapters.files}
                 self._residents.add(model.name, self._usual_keep_s(is_operators), self._clock_s())
             if is_operators:  # a caller's spellings are not remembered: there is no end to them
                 self._own_names |= {name: model.name, model.name: model.name}
@@ -186,6 +214,11 @@ class LoadedModels:
         if source is not None or is_operators:
             return find(source or name, self._settings.models)
         return find_by_name(name, self._settings.models)
+
+    def _adapters_of(self, files: ModelFiles, is_operators: bool) -> dict[str, str]:
+        """Return the adapters that a model comes with: those it had, else those that the operator gives with it."""
+        given = dict(self._settings.adapter) if is_operators else {}
+        return self._adapters.get(files.name, given)
 
     def _same(self, files: ModelFiles) -> LoadedModel | None:
         """Return the loaded model that has these files. Raises InvalidRequest if another one has their name."""
@@ -200,6 +233,49 @@ class LoadedModels:
         if self._keep is None or (is_operators and self._keep.keep_alive is None):
             return math.inf
         return self._keep.usual_keep_s
+
+    # ── adapters ──
+
+    async def load_adapter(self, model: str, name: str, path: str, *, replaces: bool) -> AdapterFile:
+        """Let requests choose an adapter of a loaded model (see `Runtime.load_adapter`)."""
+        async with self._one_at_a_time:
+            loaded = self._base(model)
+            names = self._adapters[loaded.base]
+            if name in names and not replaces:
+                raise InvalidRequest(f"the adapter {name!r:.80} is loaded already", field="lora_name")
+            if len(names) >= MAX_ADAPTERS and name not in names:
+                raise InvalidRequest(f"{loaded.base} has {MAX_ADAPTERS} adapters, which is the most", field="lora_name")
+            file = await asyncio.to_thread(look_up_another, loaded.description.files, name, path)
+            await asyncio.to_thread(self._check_room, loaded, file)
+            await loaded.adapters.add(file)
+            names[name] = file.path
+            _log.info("%s:%s is ready, %.1f MiB of rank %d", loaded.base, name, file.size_bytes / 2**20, file.rank)
+            return file
+
+    async def unload_adapter(self, model: str, name: str) -> None:
+        """Take no more requests for an adapter (see `Runtime.unload_adapter`)."""
+        async with self._one_at_a_time:
+            loaded = self._base(model)
+            loaded.adapters.remove(name)
+            del self._adapters[loaded.base][name]
+            _log.info("%s:%s is unloaded", loaded.base, name)
+
+    def _base(self, name: str) -> LoadedModel:
+        """Return a loaded model without an adapter. Raises NotFound."""
+        return replace(self.get(name), adapter=None)
+
+    def _check_room(self, model: LoadedModel, file: AdapterFile) -> None:
+        """Raise OutOfMemory if an adapter does not fit beside what is loaded."""
+        settings = model.description.settings
+        free = choose_backend(settings).memory().available_bytes
+        left = free_bytes(
+            Option(settings.device, MemoryNeed(0, 0), free), model.description.vacant_bytes, self._tenants(), ()
+        )
+        if file.size_bytes > left:
+            raise OutOfMemory(
+                f"the adapter {file.name} needs {file.size_bytes / 2**20:.1f} MiB, and {left / 2**20:.1f} MiB are free",
+                hint="unload another one, or give the cache less memory: --cache-memory",
+            )
 
     # ── making room ──
 
@@ -228,7 +304,7 @@ class LoadedModels:
             Tenant(
                 name,
                 self._models[name].description.settings.device,
-                self._models[name].description.sizing.memory_bytes,
+                self._models[name].memory_bytes,
                 self._models[name].description.vacant_bytes,
                 may_leave=is_idle and self._keep is not None,
             )
@@ -251,11 +327,11 @@ class LoadedModels:
     async def unload(self, name: str) -> None:
         """Unload a model and end its engine. Its open requests end with Unavailable. Raises NotFound."""
         async with self._one_at_a_time:
-            await self._close([self._take_out(self.get(name).name)])
+            await self._close([self._take_out(self.get(name).base)])
 
     async def release(self, name: str) -> None:
         """Unload a model now, or as soon as its last request has ended. Raises NotFound."""
-        self._residents.release(self.get(name).name)
+        self._residents.release(self.get(name).base)
         await self.unload_due()
 
     async def unload_due(self) -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 import logging
 import math
 import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from camelid.backends.auto import choose_backend, devices
 from camelid.backends.base import CacheType
@@ -24,12 +26,14 @@ from camelid.store.local import ModelFiles, find, stamp
 from camelid.text.templates import ChatTemplate, load_go_template, load_template
 from camelid.text.tokenizer import Tokenizer
 
+from .adapters import AdapterFile, look_up_adapter
 from .makers import chat_template, recommended_sampling, recommended_stopping, with_parameters, with_placement
 from .model import Description, NoTemplate, TextSide
 from .placing import Found, Option, place
 
 NO_CHAT = NoTemplate(TemplateError("this model makes embeddings and does not support chat"))
 
+NO_ADAPTERS: Mapping[str, str] = MappingProxyType({})
 OLLAMA_VERSION = (0, 33, 0)  # whose models, Modelfiles and templates Camelid follows
 
 _log = logging.getLogger(__name__)
@@ -43,10 +47,11 @@ def describe(name: str, settings: ModelSettings) -> Description:
     return place(look_up(find(name, settings.models), settings)).description
 
 
-def look_up(files: ModelFiles, settings: ModelSettings) -> Found:
+def look_up(files: ModelFiles, settings: ModelSettings, adapters: Mapping[str, str] = NO_ADAPTERS) -> Found:
     """Read what a model is and what it needs on each device that may be taken.
 
-    Raises FormatError, ModelError, InvalidSetting, MissingDependency.
+    `adapters` are paths by name, of those that requests may choose.
+    Raises FormatError, ModelError, InvalidSetting, MissingDependency; NotFound and InvalidRequest for an adapter.
     """
     _check_version(files)
     files_stamp = stamp(files.weights, *files.adapters)
@@ -55,7 +60,21 @@ def look_up(files: ModelFiles, settings: ModelSettings) -> Found:
         settings = with_placement(settings, files.parameters, spec.context_length)
         options = tuple(_option(checkpoint, spec, replace(settings, device=one)) for one in devices(settings))
         num_parameters = sum(math.prod(info.shape) for info in checkpoint.tensors.values())
-    return Found(files, files_stamp, spec, num_parameters, options, settings)
+        chosen = tuple(look_up_adapter(name, path, checkpoint, spec) for name, path in adapters.items())
+    return Found(files, files_stamp, spec, num_parameters, tuple(_beside(options, chosen)), settings, chosen)
+
+
+def look_up_another(files: ModelFiles, name: str, path: str) -> AdapterFile:
+    """Read what an adapter is that is to be used with a model that is loaded. Raises as `look_up` does."""
+    with open_adapted(files.weights, files.adapters) as checkpoint:
+        return look_up_adapter(name, path, checkpoint, read_spec(checkpoint))
+
+
+def _beside(options: Iterable[Option], adapters: Sequence[AdapterFile]) -> Iterator[Option]:
+    """Yield options with what adapters need beside the weights."""
+    size_bytes = sum({file.key: file.size_bytes for file in adapters}.values())
+    for option in options:
+        yield replace(option, need=replace(option.need, weight_bytes=option.need.weight_bytes + size_bytes))
 
 
 def _check_version(files: ModelFiles) -> None:

@@ -7,14 +7,14 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 
 from camelid.engine.request import EmbedRequest, GenerateRequest, Token
 from camelid.errors import Unavailable
 from camelid.grammar.vocabulary import Vocabulary
 
 from .engine_port import EngineHealth, Streams
-from .frames import Command, Embed, Learn, Report, Submit
+from .frames import Adapt, Command, Embed, Learn, Report, Submit
 from .loop import IDLE_REPORT_S, EngineLoop, LineClosed, Steppable
 
 FRESH_S = 10 * IDLE_REPORT_S  # a long prefill step may take seconds
@@ -59,10 +59,10 @@ class _QueueLine:
 class LocalEngine:
     """An `EnginePort` over an engine in a thread. Made, used and closed in one asyncio loop."""
 
-    def __init__(self, engine: Steppable, backend: str, max_open: int) -> None:
+    def __init__(self, engine: Steppable, backend: str, max_open: int, adapters: Sequence[Adapt] = ()) -> None:
         self.backend = backend
         self._line = _QueueLine(self, asyncio.get_running_loop())
-        self._streams = Streams(self._obey, max_open)
+        self._streams = Streams(self._obey, max_open, adapters)
         self._has_ended = False
         self.has_learned = False
         self._last_sign = time.monotonic()
@@ -82,6 +82,14 @@ class LocalEngine:
     async def embed(self, request: EmbedRequest) -> tuple[bytes, ...]:
         """Return the vectors of a request's texts (see `EnginePort`)."""
         return await self._streams.texts.embed(request)
+
+    async def adapt(self, adapt: Adapt) -> None:
+        """Take an adapter in (see `EnginePort`)."""
+        await self._streams.adapters.adapt(adapt)
+
+    def forget_adapter(self, key: str) -> None:
+        """Drop an adapter (see `EnginePort`)."""
+        self._streams.adapters.forget(key)
 
     def stop_choice(self, request_id: str, choice: int) -> None:
         """Give up one choice of a request (see `EnginePort`)."""
@@ -108,7 +116,7 @@ class LocalEngine:
         self._streams.take(report)
 
     def _obey(self, command: Command) -> None:
-        if self._has_ended and isinstance(command, (Submit, Embed)):
+        if self._has_ended and isinstance(command, (Submit, Embed, Adapt)):
             raise Unavailable("the engine has ended", hint="load the model again")
         self._line.commands.put(command)
 

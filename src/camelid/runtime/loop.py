@@ -17,8 +17,24 @@ from camelid.errors import CamelidError, Overloaded, RequestsFailed
 from camelid.grammar.vocabulary import Vocabulary
 
 from .failure import Failure
-from .frames import Abort, Accepted, Command, Embed, Failed, Idle, Learn, Read, Report, Stepped, Submit
+from .frames import (
+    Abort,
+    Accepted,
+    Adapt,
+    Adapted,
+    Command,
+    Embed,
+    Failed,
+    ForgetAdapter,
+    Idle,
+    Learn,
+    Read,
+    Report,
+    Stepped,
+    Submit,
+)
 
+ADAPTING_LOOK_S = 0.05  # how often it looks whether an adapter is there
 PREPARING_LOOK_S = 0.002  # how often it looks whether a grammar is compiled, when there is nothing else to do
 IDLE_REPORT_S = 1.0  # an idle engine says so this often: the front's health follows within two of them
 
@@ -43,6 +59,18 @@ class Steppable(Protocol):
 
     def has_work(self) -> bool:
         """True while a request is not complete."""
+
+    def adapt(self, key: str, path: str) -> None:
+        """Begin to take an adapter in."""
+
+    def adapted(self) -> list[tuple[str, CamelidError | None]]:
+        """Return the adapters that are there since this was asked last, or why they cannot be."""
+
+    def is_adapting(self) -> bool:
+        """True while an adapter is being taken in."""
+
+    def forget_adapter(self, key: str) -> None:
+        """Drop an adapter."""
 
     def submit_texts(self, request: EmbedRequest) -> None:
         """Take texts in. Raises Overloaded when the queue is full."""
@@ -100,6 +128,7 @@ class EngineLoop:
     def _turn(self) -> None:
         for command in self._line.receive(self._patience_s()):
             self._obey(command)
+        self._take_adapted()
         self._take_prepared()
         self._readmit()
         has_work, has_texts = self._engine.has_work(), self._engine.has_texts()
@@ -113,7 +142,9 @@ class EngineLoop:
     def _patience_s(self) -> float:
         if self._engine.has_work() or self._engine.has_texts():
             return 0.0
-        return PREPARING_LOOK_S if self._preparing else IDLE_REPORT_S
+        if self._preparing:
+            return PREPARING_LOOK_S
+        return ADAPTING_LOOK_S if self._engine.is_adapting() else IDLE_REPORT_S
 
     def _obey(self, command: Command) -> None:
         if isinstance(command, Submit):
@@ -124,11 +155,25 @@ class EngineLoop:
             self._abort(command)
         elif isinstance(command, Learn):
             self._engine.learn(command.vocabulary)
+        elif isinstance(command, Adapt):
+            self._adapt(command)
+        elif isinstance(command, ForgetAdapter):
+            self._engine.forget_adapter(command.key)
+
+    def _adapt(self, command: Adapt) -> None:
+        try:
+            self._engine.adapt(command.key, command.path)
+        except CamelidError as error:
+            self._line.send(Adapted(command.key, Failure.of(error)))
+
+    def _take_adapted(self) -> None:
+        for key, error in self._engine.adapted():
+            self._line.send(Adapted(key, None if error is None else Failure.of(error)))
 
     def _prepare(self, command: Submit) -> None:
         """Let a request in, now or, if something has to be made ready for it, when that is done."""
         waits_for = self._engine.prepare(command.request)
-        if waits_for is None:
+        if waits_for is None or (waits_for.done() and waits_for.exception() is None):
             self._let_in(command)
         else:
             self._preparing.append((command, waits_for))
@@ -142,7 +187,7 @@ class EngineLoop:
             elif error is not None:
                 raise error
             else:
-                self._let_in(command)
+                self._prepare(command)  # there may be something else to wait for
 
     def _let_in(self, command: Submit) -> None:
         if command.was_admitted:

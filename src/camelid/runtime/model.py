@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from camelid.errors import TemplateError
@@ -17,6 +17,7 @@ from camelid.text.templates import ChatTemplate
 from camelid.text.tokenizer import Tokenizer
 from camelid.types import Message, Sampling, Stopping, Tokens, ToolSpec
 
+from .adapters import AdapterFile, ModelAdapters
 from .engine_port import EnginePort
 from .sizing import Sizing
 from .status import ModelStatus
@@ -65,22 +66,40 @@ class Description:
     sizing: Sizing
     stamp: str  # of the files, taken before they were read
     vacant_bytes: int = 0  # free on its device when nothing was loaded there
+    adapters: tuple[AdapterFile, ...] = ()  # that requests may choose from the beginning; `sizing` counts them
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model that requests can be put to."""
+    """A model that requests can be put to, with one of its adapters or with none."""
 
     description: Description
     text: TextSide
     engine: EnginePort
+    adapters: ModelAdapters
     grammars: GrammarChecker = field(default_factory=GrammarChecker)
     loaded_at: float = field(default_factory=time.time)  # Unix time
+    adapter: AdapterFile | None = None
 
     @property
     def name(self) -> str:
         """What requests call it."""
+        return self.base if self.adapter is None else f"{self.base}:{self.adapter.name}"
+
+    @property
+    def base(self) -> str:
+        """What requests call it without an adapter."""
         return self.description.files.name
+
+    def adapted(self, name: str) -> LoadedModel:
+        """Return this model with an adapter. Raises NotFound."""
+        return replace(self, adapter=self.adapters.get(name))
+
+    @property
+    def memory_bytes(self) -> int:
+        """What weights, adapters and cache take when every page is used."""
+        counted = sum({file.key: file.size_bytes for file in self.description.adapters}.values())
+        return self.description.sizing.memory_bytes - counted + self.adapters.size_bytes
 
     @property
     def context_length(self) -> int:
@@ -109,7 +128,20 @@ class LoadedModel:
             architecture=self.description.spec.architecture,
             num_parameters=self.description.num_parameters,
             context_length=self.context_length,
-            memory_bytes=self.description.sizing.memory_bytes,
+            memory_bytes=self.memory_bytes,
             backend=self.engine.backend,
             loaded_at=self.loaded_at,
         )
+
+    def adapter_statuses(self) -> list[ModelStatus]:
+        """Return what is shown of it with each of its adapters, whose own numbers they are."""
+        return [
+            replace(
+                self.status(),
+                name=f"{self.base}:{file.name}",
+                memory_bytes=file.size_bytes,
+                loaded_at=max(file.loaded_at, self.loaded_at),
+                base=self.base,
+            )
+            for file in self.adapters.files
+        ]

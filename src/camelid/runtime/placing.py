@@ -16,6 +16,7 @@ from camelid.models.spec import ModelSpec
 from camelid.settings import ModelSettings
 from camelid.store.local import ModelFiles
 
+from .adapters import AdapterFile
 from .model import Description
 from .sizing import choose_sizing
 
@@ -44,6 +45,7 @@ class Found:
     num_parameters: int
     options: tuple[Option, ...]
     settings: ModelSettings  # what an operator and the model's makers say
+    adapters: tuple[AdapterFile, ...] = ()  # that requests may choose; counted in `options`
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ def _sized(
     free = free_bytes(option, vacant, staying, leaving)
     own = replace(settings, device=option.device)
     sizing = choose_sizing(option.need, free, found.spec.context_length, own)
-    return Description(found.files, found.spec, found.num_parameters, own, sizing, found.stamp, vacant_bytes=vacant)
+    return Description(found.files, found.spec, found.num_parameters, own, sizing, found.stamp, vacant, found.adapters)
 
 
 def free_bytes(option: Option, vacant: int, staying: Sequence[Tenant], leaving: Sequence[Tenant]) -> int:

@@ -30,6 +30,7 @@ from camelid.types import (
 )
 
 from . import turn
+from .adapters import AdapterFile, ModelAdapters
 from .assembly import open_engine
 from .embedding import embed, rank
 from .engine_port import EnginePort
@@ -83,6 +84,18 @@ class Runtime:
     async def ready(self, name: str, keep_s: float | None = None) -> LoadedModel:
         """Return the model that a request is going to use, loaded now if need be (see `LoadedModels.ready`)."""
         return await self._models.ready(name, keep_s)
+
+    async def load_adapter(self, model: str, name: str, path: str, *, replaces: bool = False) -> AdapterFile:
+        """Let requests choose an adapter of a loaded model, as `model:name`; it stays while this runtime does.
+
+        `replaces`: it takes the place of one of that name. Raises NotFound, InvalidRequest, FormatError, ModelError,
+        OutOfMemory, Unavailable.
+        """
+        return await self._models.load_adapter(model, name, path, replaces=replaces)
+
+    async def unload_adapter(self, model: str, name: str) -> None:
+        """Take no more requests for an adapter; those that run are finished with it. Raises NotFound."""
+        await self._models.unload_adapter(model, name)
 
     async def keep(self, name: str, keep_s: float | None) -> LoadedModel:
         """Return a model as `ready` does, where no request follows: its time begins now."""
@@ -228,7 +241,7 @@ class Runtime:
         except BaseException:
             await _abandon(opening)
             raise
-        model = LoadedModel(description, text, engine)
+        model = LoadedModel(description, text, engine, ModelAdapters(engine, description.adapters))
         _log.info("%s is ready after %.2f s, on %s", model.name, time.monotonic() - start, model.engine.backend)
         _log.info("%s: %s", model.name, _sizes(description))
         return model
@@ -247,7 +260,17 @@ def _load_message(description: Description) -> Load:
     level = logging.getLogger("camelid").getEffectiveLevel()
     path = str(description.files.weights)
     adapters = tuple(map(str, description.files.adapters))
-    return Load(path, description.settings, sizing.num_pages, sizing.context_length, description.stamp, level, adapters)
+    choosable = tuple({file.key: file.command for file in description.adapters}.values())
+    return Load(
+        path,
+        description.settings,
+        sizing.num_pages,
+        sizing.context_length,
+        description.stamp,
+        level,
+        adapters,
+        choosable,
+    )
 
 
 async def _supervised_engine(worker: Sequence[str], load: Load) -> EnginePort:
@@ -258,7 +281,7 @@ async def _supervised_engine(worker: Sequence[str], load: Load) -> EnginePort:
 
 async def _local_engine(load: Load) -> EnginePort:
     engine, backend = await asyncio.to_thread(open_engine, load, lambda stage: _log.debug("loading: %s", stage))
-    return LocalEngine(engine, backend, load.settings.max_sequences + load.settings.max_waiting)
+    return LocalEngine(engine, backend, load.settings.max_sequences + load.settings.max_waiting, load.choosable)
 
 
 async def _abandon(opening: asyncio.Task[EnginePort]) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ModelStatus:
-    """A loaded model. `memory_bytes` counts weights and cache; times are Unix times in seconds.
+    """A loaded model, or one with an adapter. `memory_bytes` counts weights and cache; times are Unix times in seconds.
 
     `expires_at` is when it is unloaded if nobody asks for it any more, None for never.
     """
@@ -23,6 +23,7 @@ class ModelStatus:
     loaded_at: float
     expires_at: float | None = None
     num_requests: int = 0
+    base: str | None = None  # the model without its adapter, where it is one with an adapter
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,8 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from msgspec import structs
+
 from camelid.engine.request import EmbedRequest, GenerateRequest, Token
 from camelid.errors import CamelidError, ProtocolError, RequestsFailed, Unavailable
 from camelid.grammar.vocabulary import Vocabulary
@@ -23,9 +25,11 @@ from .engine_port import EngineHealth, Streams
 from .engine_process import WORKER, EngineProcess
 from .frames import (
     Abort,
+    Adapt,
     Command,
     Embed,
     Failed,
+    ForgetAdapter,
     Idle,
     Learn,
     Load,
@@ -76,7 +80,7 @@ class SupervisedEngine:
         self._endurance = endurance
         self._command = command
         self._say = say
-        self._streams = Streams(self._obey, max_open=settings.max_sequences + settings.max_waiting)
+        self._streams = Streams(self._obey, settings.max_sequences + settings.max_waiting, load.choosable)
         self._in_engine: set[str] = set()
         self._is_on_trial = False  # there is a suspect, or was one at the last look
         self._process: EngineProcess | None = None
@@ -115,6 +119,14 @@ class SupervisedEngine:
     async def embed(self, request: EmbedRequest) -> tuple[bytes, ...]:
         """Return the vectors of a request's texts (see `EnginePort`)."""
         return await self._streams.texts.embed(request)
+
+    async def adapt(self, adapt: Adapt) -> None:
+        """Have this engine, and every one that follows it, take an adapter in (see `EnginePort`)."""
+        await self._streams.adapters.adapt(adapt)
+
+    def forget_adapter(self, key: str) -> None:
+        """Drop an adapter (see `EnginePort`)."""
+        self._streams.adapters.forget(key)
 
     def stop_choice(self, request_id: str, choice: int) -> None:
         """Give up one choice of a request (see `EnginePort`)."""
@@ -156,6 +168,9 @@ class SupervisedEngine:
             self._check_wanted()
             if not self._is_on_trial:
                 self._put([command.request.id])
+        elif isinstance(command, (Adapt, ForgetAdapter)):
+            self._tell_adapter(command)
+            return
         if self._is_on_trial:
             self._distribute()
 
@@ -226,6 +241,7 @@ class SupervisedEngine:
         try:
             if self._vocabulary is not None:
                 process.send(Learn(self._vocabulary))
+            self._tell_adapters(process)
             self._distribute()  # whoever is suspected now is found out here
             async for report in process.reports():
                 self._take(report)
@@ -235,6 +251,20 @@ class SupervisedEngine:
         finally:
             watchdog.cancel()
             self._clock = None
+
+    def _tell_adapter(self, command: Adapt | ForgetAdapter) -> None:
+        """Tell the engine; where there is none now, the next is given what is known by then."""
+        if isinstance(command, Adapt):
+            self._check_wanted()
+        if self._clock is not None and self._process is not None:
+            self._process.send(command)
+
+    def _tell_adapters(self, process: EngineProcess) -> None:
+        """Give an engine what it does not know yet: the first was loaded with all that there was then."""
+        loaded = {adapt.key for adapt in self._load.choosable} if self._restarts == 0 else set()
+        for adapt in self._streams.adapters.all:
+            if adapt.key not in loaded:
+                process.send(adapt)
 
     def _take(self, report: Report) -> None:
         now = time.monotonic()
@@ -325,7 +355,8 @@ class SupervisedEngine:
     async def _start_process(self) -> EngineProcess:
         process = self._process = await EngineProcess.start(self._command)
         try:
-            async for report in process.load(self._load):
+            load = structs.replace(self._load, choosable=() if self._restarts else self._load.choosable)
+            async for report in process.load(load):
                 self._take_loading(report)
         except BaseException:  # also when cancelled: no process without an owner
             await self._stop(process)

@@ -189,6 +189,7 @@ def generate_request(
         num_choices=generation.num_choices,
         top_logprobs=generation.top_logprobs,
         grammar=grammar,
+        adapter="" if model.adapter is None else model.adapter.key,
         scores_prompt=scores_prompt and generation.gives_scores,
     )
 

@@ -44,6 +44,7 @@ from .ollama import routes as ollama_routes
 from .ollama.making_routes import MakingRoutes
 from .ollama.routes import OllamaRoutes
 from .openai import routes as openai_routes
+from .openai.adapter_routes import AdapterRoutes
 from .openai.replies import error_body
 from .openai.responses.routes import ResponsesRoutes
 from .openai.token_routes import TokenRoutes
@@ -86,6 +87,7 @@ def create_app(
     app.include_router(openai_routes.OpenAIRoutes(door, f"camelid-{__version__}").router())
     app.include_router(ResponsesRoutes(door).router())
     app.include_router(TokenRoutes(door).router())
+    app.include_router(AdapterRoutes(door, settings.adapter_folder).router())
     app.include_router(AnthropicRoutes(door).router())
     app.include_router(OllamaRoutes(door, models).router())
     app.include_router(MakingRoutes(door, models).router())

@@ -54,6 +54,12 @@ class ServedRuntime(Protocol):
     async def release(self, name: str) -> None:
         """Unload a model now, or as soon as its last request has ended."""
 
+    async def load_adapter(self, model: str, name: str, path: str, *, replaces: bool = False) -> object:
+        """Let requests choose an adapter of a loaded model, as `model:name`."""
+
+    async def unload_adapter(self, model: str, name: str) -> None:
+        """Take no more requests for an adapter."""
+
     async def embed(self, request: EmbeddingRequest) -> Embeddings:
         """Return a vector for each input."""
 

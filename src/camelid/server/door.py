@@ -38,7 +38,10 @@ class ModelNames:
 
         A name that is not known is passed on: the runtime says what it thinks of it.
         """
-        return self.default if name is None else self._aliases.get(name, name)
+        if name is None or name in self._aliases:
+            return self.default if name is None else self._aliases[name]
+        base, _, adapter = name.rpartition(":")
+        return f"{self._aliases[base]}:{adapter}" if base in self._aliases else name
 
     def of(self, model: str) -> list[str]:
         """Return all names of the loaded model `model`, its own first."""

@@ -197,7 +197,8 @@ class OllamaRoutes:
         name = body.model or body.name
         if not name:
             raise InvalidRequest("model is required", field="model")
-        return JSONResponse(await asyncio.to_thread(self._described, name))
+        bases = {status.name: status.base for status in self._door.runtime.loaded() if status.base is not None}
+        return JSONResponse(await asyncio.to_thread(self._described, bases.get(name, name)))
 
     async def delete(self, request: Request) -> Response:
         """Forget a model."""

@@ -37,9 +37,10 @@ def error_body(problem: Problem) -> bytes:
     return encode({"error": body | dict(problem.details)})
 
 
-def model_card(name: str, created: int) -> dict[str, Any]:
-    """Return one entry of the list of models."""
-    return {"id": name, "object": "model", "created": created, "owned_by": "camelid"}
+def model_card(name: str, created: int, base: str | None = None) -> dict[str, Any]:
+    """Return one entry of the list of models; `base` is the model that it is, but for an adapter."""
+    card = {"id": name, "object": "model", "created": created, "owned_by": "camelid"}
+    return card if base is None else {**card, "parent": base}
 
 
 @dataclass

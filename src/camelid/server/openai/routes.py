@@ -16,6 +16,7 @@ from ..decode import decode, read_body
 from ..door import Door
 from ..merge import merge
 from ..stream import EventStream, whole
+from . import adapter_routes as adapters
 from . import shapes
 from . import token_routes as tokens
 from .bodies import ChatBody, CompletionBody
@@ -36,7 +37,15 @@ _RERANK = msgspec.json.Decoder(RerankBody)
 
 def schemas() -> dict[str, Any]:
     """Return the JSON schemas of all bodies and replies of this dialect, for the OpenAPI document."""
-    bodies = (ChatBody, CompletionBody, EmbeddingBody, RerankBody, *tokens.BODIES, *responses.BODIES)
+    bodies = (
+        ChatBody,
+        CompletionBody,
+        EmbeddingBody,
+        RerankBody,
+        *tokens.BODIES,
+        *adapters.BODIES,
+        *responses.BODIES,
+    )
     return OPENAI.components((*bodies, *shapes.SHAPES, *responses.SHAPES))
 
 
@@ -116,7 +125,7 @@ class OpenAIRoutes:
     def _cards(self) -> list[dict[str, Any]]:
         names = self._door.names
         return [
-            model_card(name, int(status.loaded_at))
+            model_card(name, int(status.loaded_at), status.base)
             for status in self._door.runtime.loaded()
             for name in names.of(status.name)
         ]

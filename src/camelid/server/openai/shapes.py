@@ -150,6 +150,7 @@ class ModelCard(_Shape):
     object: Literal["model"]
     created: int
     owned_by: str
+    parent: str | msgspec.UnsetType = msgspec.UNSET  # the model without its adapter
 
 
 class ModelList(_Shape):
