@@ -14,7 +14,7 @@ from collections import deque
 from pathlib import Path
 
 from camelid.engine.request import Embedded, EmbedRequest, GenerateRequest, Token
-from camelid.errors import InvalidRequest
+from camelid.errors import CamelidError, InvalidRequest, UnsupportedModel
 from camelid.runtime.worker import main
 from camelid.types import FinishReason
 
@@ -35,6 +35,21 @@ class StubEngine:
         self._next_tick_s = self._last_tick_s = 0.0
         self._gaps_s: deque[float] = deque(maxlen=MOST_KEPT)
         self._firsts_s: deque[float] = deque(maxlen=MOST_KEPT)
+
+    def adapt(self, key: str, path: str) -> None:
+        """Refuse: raises UnsupportedModel."""
+        raise UnsupportedModel("a stub takes no adapters")
+
+    def adapted(self) -> list[tuple[str, CamelidError | None]]:
+        """Return nothing."""
+        return []
+
+    def is_adapting(self) -> bool:
+        """Return False."""
+        return False
+
+    def forget_adapter(self, key: str) -> None:
+        """Do nothing."""
 
     def submit(self, request: GenerateRequest) -> None:
         """Take a request in; nobody is refused."""
