@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from camelid.errors import CamelidError
     from camelid.runtime.async_library import AsyncModel, load_async
     from camelid.runtime.collected import Answer
+    from camelid.runtime.generated import Generated
     from camelid.runtime.library import Model, load
     from camelid.runtime.runtime import Runtime
     from camelid.settings import ModelSettings
@@ -45,6 +46,7 @@ __all__ = [
     "ChatRequest",
     "CompletionRequest",
     "FinishReason",
+    "Generated",
     "Generation",
     "Grammar",
     "GrammarKind",
@@ -70,6 +72,7 @@ _HOMES = {
     "load": "camelid.runtime.library",
     "Runtime": "camelid.runtime.runtime",
     "AsyncModel": "camelid.runtime.async_library",
+    "Generated": "camelid.runtime.generated",
     "load_async": "camelid.runtime.async_library",
     "ModelSettings": "camelid.settings",
 }

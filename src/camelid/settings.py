@@ -95,6 +95,7 @@ class ServerSettings:
     alias: tuple[tuple[str, str], ...] = ()
     ready_file: str | None = None
     adapter_folder: str | None = None
+    predict_profile: str = "documented"
 
 
 @dataclass(frozen=True)
@@ -508,6 +509,16 @@ SETTINGS: tuple[Setting, ...] = (
         _DEFAULT_WORKER.worker_id,
         "Tells workers on one machine apart.",
         "ID",
+    ),
+    Setting(
+        "predict_profile",
+        ("CAMELID_PREDICT_PROFILE",),
+        parse_choice("documented", "as-built"),
+        _DEFAULT_SERVER.predict_profile,
+        "How the route `predict` answers where a request does not say: `documented`, as the README of the Llama 3 "
+        "Truss promises (four beams, every parameter of `generate`), or `as-built`, as its code does (a stream, with "
+        "the prompt in front).",
+        "NAME",
     ),
     Setting(
         "log_level",

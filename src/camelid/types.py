@@ -130,7 +130,7 @@ class Stopping:
 
     `max_tokens` None means: when the context is full. Stop strings are not part of the answer. `max_length` and
     `min_length` count the prompt, too; `max_tokens` counts where both are given. `max_seconds` ends an answer after
-    that time.
+    that time. `end_ids` are the tokens that end one, None for those of the model's vocabulary.
     """
 
     max_tokens: int | None = None
@@ -140,6 +140,7 @@ class Stopping:
     max_length: int | None = None
     min_length: int = 0
     max_seconds: float | None = None
+    end_ids: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if self.max_length is not None:
@@ -447,7 +448,8 @@ class ToolCalled:
 class Finished:
     """The answer `choice` is complete. The last `Finished` of a request carries the usage of the whole request.
 
-    `score` is that of a search with beams (see `rules.Beams`).
+    `score` is that of a search with beams (see `rules.Beams`). `ids` are all tokens of the answer, its end token
+    included.
     """
 
     reason: FinishReason
@@ -455,6 +457,7 @@ class Finished:
     usage: Usage | None = None
     stop: str | None = None  # the stop string that was hit
     score: float | None = None
+    ids: tuple[int, ...] = field(default=(), compare=False)
 
 
 Event = Started | Text | Reasoning | ToolCalled | Finished

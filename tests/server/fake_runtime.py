@@ -154,7 +154,7 @@ class FakeRuntime:
         text = "".join(message.content for message in request.messages)
         return self._tokens(request.model, [*map(ord, text), *[2] * add_generation_prompt])
 
-    async def detokenize(self, name: str, ids: Sequence[int]) -> str:
+    async def detokenize(self, name: str, ids: Sequence[int], *, shows_control: bool = True) -> str:
         return "".join(map(chr, ids))
 
     def _tokens(self, name: str, ids: list[int]) -> Tokens:

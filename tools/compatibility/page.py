@@ -12,15 +12,16 @@ from typing import Any
 from .anthropic import ANTHROPIC
 from .ollama import OLLAMA
 from .openai import OPENAI
+from .predict import PREDICT
 from .probe import Outcome, Prober
 from .responses import RESPONSES
 from .shapes import Route, Shape
 
-DIALECTS = (OPENAI, RESPONSES, ANTHROPIC, OLLAMA)
+DIALECTS = (OPENAI, RESPONSES, ANTHROPIC, OLLAMA, PREDICT)
 GENERATED = "<!-- written by python -m tools.compatibility: change the code, not this page -->\n\n"
 INTRODUCTION = (
     "# Compatibility\n\n"
-    "Every route of the three dialects, and every field of their bodies. This page is found out, not written: each\n"
+    "Every route of the four dialects, and every field of their bodies. This page is found out, not written: each\n"
     "field was sent to the server, and the third column says what happened. *Honoured*: it changed what the model was\n"
     "asked or how the answer is written. *Accepted*: it changed nothing, for the reason that is given. *Refused*: the\n"
     "answer was 400 with a sentence that names the field. There is no fourth way: a field that is not in a table is\n"

@@ -5,6 +5,7 @@ The blocking `Model` is this one in a thread. Every method asks the runtime as a
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,11 +15,22 @@ from typing import Any, Literal, Self, Unpack, overload
 from camelid.errors import InvalidSetting
 from camelid.settings import ModelSettings, group, read_settings
 from camelid.text.detokenize import decode
-from camelid.types import CompletionRequest, EmbeddingRequest, Event, Message, ToolChoice, ToolSpec
+from camelid.types import (
+    MAX_SEED,
+    CompletionRequest,
+    EmbeddingRequest,
+    Event,
+    Generation,
+    Message,
+    ToolChoice,
+    ToolSpec,
+)
 
-from . import meta_calls
+from . import meta_calls, turn
 from .asking import Parameters, Said, chat_request, generation_of, new_seed
 from .collected import Answer
+from .generate_parameters import to_generation
+from .generated import Generated, Input, generated, inputs_of, is_conversation, parameters_of
 from .many_answers import answer_all, collect_async
 from .meta_calls import ChatResult, MetaArguments, TextResult
 from .model import LoadedModel
@@ -123,6 +135,20 @@ class AsyncModel:
         events = self.runtime.complete(CompletionRequest(self.name, ids_or_text, generation))
         return events if stream else collect_async(events)
 
+    async def generate(self, inputs: Input | Sequence[Input], **parameters: Any) -> Generated:
+        """Continue texts, ids or conversations as Transformers' `generate` does (see `Model.generate`)."""
+        given = parameters_of(parameters)
+        prompts = await asyncio.to_thread(lambda: [self._prompt(one) for one in inputs_of(inputs)])
+        seed = self._seed(given.seed)
+        asks = [
+            CompletionRequest(
+                self.name, prompt, to_generation(given, (seed + index) % (MAX_SEED + 1), self.model.sampling)
+            )
+            for index, prompt in enumerate(prompts)
+        ]
+        answers = await self._answer_all(partial(self.runtime.complete, ask) for ask in asks)
+        return generated(prompts, answers, given)
+
     async def text_completion(
         self,
         prompts: Sequence[str],
@@ -190,6 +216,14 @@ class AsyncModel:
         """Answer a batch, with some more requests open than are computed at once, so that the engine waits for none."""
         settings = self.model.description.settings
         return answer_all(requests, settings.max_sequences + min(settings.max_sequences, settings.max_waiting))
+
+    def _prompt(self, given: Input) -> tuple[int, ...]:
+        """Return the ids of one input of `generate`."""
+        if isinstance(given, str):
+            return tuple(self.model.text.tokenizer.encode(given, parse_special=True, with_bos=True))
+        if is_conversation(given):
+            return tuple(turn.encode_chat(self.model, chat_request(self.name, given, (), None, Generation())))  # type: ignore[arg-type]
+        return tuple(given)  # type: ignore[arg-type]
 
     def _seed(self, seed: int | None) -> int:
         return new_seed(self.model.sampling) if seed is None else seed

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from camelid.types import Echo, Event, Finished, FinishReason, Started, Text, TokenScore, ToolCall, ToolCalled, Usage
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One of the answers to a request. `scores` are there when `top_logprobs` was given."""
+    """One of the answers to a request.
+
+    `scores` are there when `top_logprobs` was given. `ids` are its tokens, the end token included; `stop` is the stop
+    string that ended it, `score` that of a search with beams.
+    """
 
     text: str
     tool_calls: tuple[ToolCall, ...]
     finish_reason: FinishReason
     scores: tuple[TokenScore, ...] = ()
+    ids: tuple[int, ...] = field(default=(), compare=False)
+    stop: str | None = None
+    score: float | None = None
 
 
 @dataclass(frozen=True)
@@ -71,10 +78,13 @@ class Collector:
         return Answer(tuple(self._choice(choice) for choice in sorted(self._ends)), self._usage, self._echo)
 
     def _choice(self, choice: int) -> Choice:
-        pieces = self._texts.get(choice, ())
+        pieces, end = self._texts.get(choice, ()), self._ends[choice]
         return Choice(
             text="".join(piece.text for piece in pieces),
             tool_calls=tuple(self._calls.get(choice, ())),
-            finish_reason=self._ends[choice].reason,
+            finish_reason=end.reason,
             scores=tuple(score for piece in pieces for score in piece.scores),
+            ids=end.ids,
+            stop=end.stop,
+            score=end.score,
         )

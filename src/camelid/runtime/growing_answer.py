@@ -42,7 +42,7 @@ class GrowingAnswer:
         """
         stopping = generation.stopping
         shown = _shown(tokenizer, call_tag) if tools else frozenset[int]()
-        self.num_tokens = 0
+        self._ids: list[int] = []
         self.finished: Finished | None = None
         self._choice = choice
         self._tokenizer = tokenizer
@@ -58,9 +58,14 @@ class GrowingAnswer:
         self._clock_s = clock_s
         self._deadline_s = math.inf if stopping.max_seconds is None else clock_s() + stopping.max_seconds
 
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that were taken."""
+        return len(self._ids)
+
     def take(self, token: Token) -> list[Event]:
         """Take the next token in and return what it makes certain, without `Finished`, which needs the usage."""
-        self.num_tokens += 1
+        self._ids.append(token.id)
         if token.finish is None and self._deadline_s < math.inf and self._clock_s() > self._deadline_s:
             token = replace(token, finish=FinishReason.LENGTH)
         if self._is_plain and token.finish is None and token.logprob is None and token.id not in self._end_ids:
@@ -82,7 +87,8 @@ class GrowingAnswer:
                 break
         if reason is not None:
             is_calling = self._num_calls > 0 and reason is FinishReason.STOP
-            self.finished = Finished(FinishReason.TOOL_CALLS if is_calling else reason, self._choice, stop=stop)
+            reason = FinishReason.TOOL_CALLS if is_calling else reason
+            self.finished = Finished(reason, self._choice, stop=stop, ids=tuple(self._ids))
         return events
 
     def _watch(self, text: str, *, is_last: bool) -> tuple[str, str | None]:

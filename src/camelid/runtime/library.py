@@ -16,6 +16,7 @@ from camelid.types import Event, Message, ToolChoice
 from .asking import Parameters, Said
 from .async_library import AsyncModel, Tools, model_settings
 from .collected import Answer
+from .generated import Generated, Input
 from .loop_thread import LoopThread
 from .meta_calls import ChatResult, TextResult
 
@@ -112,6 +113,16 @@ class Model:
         if stream:
             return self._loop.iterate(self._model.complete(prompt, stream=True, **parameters))
         return self._loop.run(self._model.complete(prompt, **parameters))
+
+    def generate(self, inputs: Input | Sequence[Input], **parameters: Any) -> Generated:
+        """Continue an input, or all of a list in one batch, as Transformers' `generate` does.
+
+        inputs: a text, its ids, or a conversation as `chat` takes it; or a list of these. parameters: those of
+        `generate`, by their names, each honoured or refused by name (`num_beams`, `max_new_tokens`, `do_sample`,
+        `bad_words_ids` …), and `seed`; input i is drawn with `seed` + i. What is left out is as the model's makers
+        recommend, and an answer without a length ends itself. Raises InvalidRequest, ContextOverflow, TemplateError.
+        """
+        return self._loop.run(self._model.generate(inputs, **parameters))
 
     def text_completion(
         self,

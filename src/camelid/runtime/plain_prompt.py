@@ -32,13 +32,16 @@ def encode_plain(tokenizer: Tokenizer, template: ChatTemplate, request: Completi
     return [tokenizer.bos_id] if not ids and tokenizer.bos_id is not None else ids
 
 
-def text_of(tokenizer: Tokenizer, ids: Sequence[int]) -> str:
-    """Return the text of ids from outside, control tokens spelled out. Raises InvalidRequest for ids that are none."""
+def text_of(tokenizer: Tokenizer, ids: Sequence[int], *, shows_control: bool = True) -> str:
+    """Return the text of ids from outside, control tokens spelled out or left out.
+
+    Raises InvalidRequest for ids that are none.
+    """
     for index, token_id in enumerate(ids):
         if not 0 <= token_id < tokenizer.vocab_size:
             field = f"tokens[{index}]"
             raise InvalidRequest(f"{field} must be 0–{tokenizer.vocab_size - 1}, got {token_id}", field=field)
-    decoder = Detokenizer(tokenizer, shown=tokenizer.control_ids)
+    decoder = Detokenizer(tokenizer, shown=tokenizer.control_ids if shows_control else frozenset())
     return decoder.push(ids) + decoder.flush()
 
 

@@ -161,9 +161,10 @@ class Runtime:
         ids = await asyncio.to_thread(turn.encode_chat, model, request, add_generation_prompt=add_generation_prompt)
         return model.tokens(ids)
 
-    async def detokenize(self, name: str, ids: Sequence[int]) -> str:
-        """Return the text of ids, control tokens spelled out. Raises NotFound, InvalidRequest."""
-        return await asyncio.to_thread(text_of, self.get(name).text.tokenizer, ids)
+    async def detokenize(self, name: str, ids: Sequence[int], *, shows_control: bool = True) -> str:
+        """Return the text of ids, control tokens spelled out or left out. Raises NotFound, InvalidRequest."""
+        tokenizer = self.get(name).text.tokenizer
+        return await asyncio.to_thread(text_of, tokenizer, ids, shows_control=shows_control)
 
     def sampling(self, name: str) -> Sampling:
         """Return the sampling that a loaded model's makers recommend. Raises NotFound."""

@@ -217,8 +217,11 @@ def _max_tokens(stopping: Stopping, num_prompt: int, room: int) -> int:
 def _end_ids(model: LoadedModel, stopping: Stopping) -> frozenset[int]:
     """Return the tokens that end an answer: the vocabulary's, and control tokens that are stop strings.
 
-    Control tokens are silent, so the text would never show such a stop.
+    Control tokens are silent, so the text would never show such a stop. A request may name others in place of the
+    vocabulary's.
     """
     tokenizer = model.text.tokenizer
     stops = frozenset(tokenizer.control[stop].id for stop in stopping.stop if stop in tokenizer.control)
-    return stops if stopping.ignore_eos else tokenizer.eos_ids | stops
+    if stopping.ignore_eos:
+        return stops
+    return (tokenizer.eos_ids if stopping.end_ids is None else frozenset(stopping.end_ids)) | stops

@@ -48,6 +48,8 @@ from .openai.adapter_routes import AdapterRoutes
 from .openai.replies import error_body
 from .openai.responses.routes import ResponsesRoutes
 from .openai.token_routes import TokenRoutes
+from .predict import routes as predict_routes
+from .predict.routes import PredictRoutes
 from .ready_file import keep_ready_file
 
 
@@ -83,6 +85,7 @@ def create_app(
     )
     app.state.door = door
     app.include_router(health.router(door))
+    app.include_router(PredictRoutes(door, settings.predict_profile).router())  # before what takes any /v1/models/…
     app.include_router(ModelRoutes(door).router())  # before OpenAI's, whose paths it takes over for its own clients
     app.include_router(openai_routes.OpenAIRoutes(door, f"camelid-{__version__}").router())
     app.include_router(ResponsesRoutes(door).router())
@@ -234,7 +237,7 @@ def _describe(app: FastAPI) -> None:
     def described() -> dict[str, Any]:
         document = plain()
         document.setdefault("components", {}).setdefault("schemas", {}).update(
-            openai_routes.schemas() | anthropic_routes.schemas() | ollama_routes.schemas()
+            openai_routes.schemas() | anthropic_routes.schemas() | ollama_routes.schemas() | predict_routes.schemas()
         )
         for operations in document["paths"].values():
             for operation in operations.values():

@@ -27,7 +27,7 @@ class Keys:
         return bool(self._digests)
 
     def check(self, authorization: bytes | None) -> None:
-        """Raise Unauthorized unless the header's value is `Bearer` and a known key."""
+        """Raise Unauthorized unless the header's value is `Bearer`, or Baseten's `Api-Key`, and a known key."""
         if not self._digests:
             return
         if authorization is None:
@@ -35,7 +35,7 @@ class Keys:
         scheme, key = _split(authorization)
         digest = _digest(key)
         known = [hmac.compare_digest(digest, one) for one in self._digests]  # all of them: time tells nothing
-        if scheme.lower() != b"bearer" or not any(known):
+        if scheme.lower() not in (b"bearer", b"api-key") or not any(known):
             raise Unauthorized("the API key is not known to this server")
 
     def owner(self, authorization: bytes | None) -> str:

@@ -75,8 +75,8 @@ class ServedRuntime(Protocol):
     async def tokenize_chat(self, request: ChatRequest, *, add_generation_prompt: bool = True) -> Tokens:
         """Return the prompt of a conversation as the model reads it."""
 
-    async def detokenize(self, name: str, ids: Sequence[int]) -> str:
-        """Return the text of ids."""
+    async def detokenize(self, name: str, ids: Sequence[int], *, shows_control: bool = True) -> str:
+        """Return the text of ids, control tokens spelled out or left out."""
 
     def sampling(self, name: str) -> Sampling:
         """Return the sampling that a loaded model's makers recommend."""

@@ -58,6 +58,18 @@ async def read_body(request: Request, limits: Limits) -> bytes:
     return bytes(body)
 
 
+def decode_value(body: bytes) -> Any:
+    """Return what JSON writes, of whatever kind. Raises InvalidRequest."""
+    try:
+        return msgspec.json.decode(body)
+    except msgspec.DecodeError as error:
+        raise _malformed(str(error), body) from error
+    except UnicodeDecodeError as error:
+        raise InvalidRequest("the body is not valid UTF-8") from error
+    except RecursionError as error:
+        raise InvalidRequest("the body is nested too deeply") from error
+
+
 def decode(body: bytes, decoder: msgspec.json.Decoder[Body]) -> Body:
     """Return the typed value of `body`. Raises InvalidRequest naming the field."""
     try:
@@ -80,7 +92,8 @@ def convert(value: object, kind: Any, place: str) -> Any:
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        raise _invalid(str(error), None, place) from error
+        struct = kind if isinstance(kind, type) and issubclass(kind, msgspec.Struct) else None
+        raise _invalid(str(error), struct, place) from error
 
 
 def check_depth(value: object, most: int, field: str) -> None:

@@ -86,6 +86,18 @@ class Problem:
 Envelope = Callable[[Problem], bytes]
 
 
+@dataclasses.dataclass(frozen=True)
+class HeadedEnvelope:
+    """An envelope of a dialect that says something of an error in headers, too."""
+
+    body: Envelope
+    headers: Callable[[Problem], Mapping[str, str]]
+
+    def __call__(self, problem: Problem) -> bytes:
+        """Return the body."""
+        return self.body(problem)
+
+
 def http_problem(status: int, message: str, *, field: str | None = None, close: bool = False) -> Problem:
     """Return a problem that only HTTP knows."""
     return Problem(status, _CODES.get(status, "http_error"), message, field=field, close=close)
@@ -125,7 +137,8 @@ def problem_of_http(error: HTTPException) -> Problem:
 
 def respond(problem: Problem, envelope: Envelope) -> Response:
     """Return `problem` in a dialect's envelope."""
-    return Response(envelope(problem), problem.status, problem.headers)
+    extra = envelope.headers(problem) if isinstance(envelope, HeadedEnvelope) else {}
+    return Response(envelope(problem), problem.status, {**problem.headers, **extra})
 
 
 def _retry_after(error: CamelidError) -> float | None:

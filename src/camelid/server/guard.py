@@ -18,8 +18,10 @@ from camelid.errors import Unauthorized
 
 from .auth import Keys, allowed_host, is_loopback, same_origin
 from .errors import Envelope, Problem, http_problem, problem_of, respond
+from .predict.routes import is_predicts
 
-OPEN_PATHS = frozenset({"/livez", "/readyz", "/startupz"})  # probes carry no key; they tell nothing but yes or no
+# Probes carry no key; they tell nothing but yes or no. The last two are SageMaker's and Truss's.
+OPEN_PATHS = frozenset({"/livez", "/readyz", "/startupz", "/ping", "/v1/models/model"})
 
 _logger = logging.getLogger("camelid.server.access")
 _SAFETY = ((b"x-content-type-options", b"nosniff"),)
@@ -92,9 +94,10 @@ class Guard:
             self._keys.check(key)
         except Unauthorized as error:
             return replace(problem_of(error), close=scope["method"] == "POST")  # its body is not read
-        # Pages of other origins are out by their Origin header; Ollama's examples post with curl's own content type.
-        is_ollamas = scope["path"].startswith("/api/") and origin is None
-        if scope["method"] == "POST" and not is_ollamas and not _is_json(headers.get(b"content-type", b"")):
+        # Pages of other origins are out by their Origin header; the examples of Ollama and Truss post with curl's own
+        # content type, and Truss's clients msgpack.
+        is_free = origin is None and (scope["path"].startswith("/api/") or is_predicts(scope["path"]))
+        if scope["method"] == "POST" and not is_free and not _is_json(headers.get(b"content-type", b"")):
             return http_problem(415, "the body must be sent as content-type: application/json", close=True)
         return None
 

@@ -73,6 +73,7 @@ def _welcome(door: Door) -> str:
         "POST /v1/responses         OpenAI's newer API: items, functions, conversations by id\n"
         "POST /v1/messages          Anthropic's\n"
         "POST /api/chat             Ollama's\n"
+        "POST /predict              Truss's and Baseten's\n"
         "GET  /v1/models            what is loaded\n"
         "GET  /openapi.json         all of it, described\n"
         "GET  /livez /startupz /readyz /metrics\n"

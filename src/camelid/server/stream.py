@@ -39,8 +39,8 @@ class Encoder(Protocol):
     def finish(self) -> bytes:
         """Return what comes after the last event."""
 
-    def fail(self, problem: Problem) -> bytes:
-        """Return what ends a stream that has gone wrong."""
+    def fail(self, problem: Problem) -> bytes | None:
+        """Return what ends a stream that has gone wrong; None where it is only to be broken off."""
 
 
 class Reply(Protocol):
@@ -53,7 +53,13 @@ class Reply(Protocol):
         """Return the answer, once all events are in."""
 
 
-async def whole(request: Request, events: AsyncGenerator[Event, None], reply: Reply, lifecycle: Lifecycle) -> Response:
+async def whole(
+    request: Request,
+    events: AsyncGenerator[Event, None],
+    reply: Reply,
+    lifecycle: Lifecycle,
+    media_type: str = "application/json",
+) -> Response:
     """Gather all events and return the answer at once. Raises what the events raise, and Cancelled."""
 
     async def gather() -> bytes:
@@ -64,7 +70,7 @@ async def whole(request: Request, events: AsyncGenerator[Event, None], reply: Re
 
     with lifecycle.request() as ended:
         body = await while_connected(gather(), request.receive, ended)
-    return Response(body, media_type="application/json")
+    return Response(body, media_type=media_type)
 
 
 async def while_connected(work: Coroutine[Any, Any, Result], receive: Receive, ended: asyncio.Future[None]) -> Result:
@@ -120,10 +126,10 @@ class EventStream(Response):
         except CamelidError as error:
             if not out.is_started:
                 raise
-            await out.end(self._encoder.fail(problem_of(error)))
+            await out.break_off(self._encoder.fail(problem_of(error)))
         except Exception:
             if out.is_started:
-                await out.end(self._encoder.fail(internal_problem()))
+                await out.break_off(self._encoder.fail(internal_problem()))
             raise
         finally:
             beats.cancel()
@@ -180,6 +186,15 @@ class _Out:
     async def end(self, data: bytes) -> None:
         """Send `data` and end the response."""
         await self.write(data, is_last=True)
+
+    async def break_off(self, data: bytes | None) -> None:
+        """Send `data` and end the response. Without any leave it unended: the connection is then cut, which a client
+        cannot take for an end.
+        """
+        if data is None:
+            self.is_ended = True
+        else:
+            await self.end(data)
 
     async def keep_beating(self, beat: bytes) -> None:
         """Send `beat` when nothing has been sent for too long."""
