@@ -25,7 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runtime": {"store", "formats", "text", "grammar", "models", "backends", "engine"},
     "server": {"runtime", "store"},
     "bench": {"server", "runtime", "engine", "models", "backends", "formats"},  # it measures all of them
-    "integrations": {"runtime", "server"},
+    "integrations": {"runtime", "server", "store"},
     "cli": {"runtime", "server", "integrations", "bench", "store", "models"},
 }
 

@@ -25,6 +25,7 @@ VERBS = {
     "run": ("camelid.cli.run", "Ask a model once, or chat with it."),
     "serve": ("camelid.cli.serve", "Serve models over HTTP, with the APIs of OpenAI and Ollama."),
     "worker": ("camelid.cli.worker", "Answer the jobs of another program's server."),
+    "deploy": ("camelid.cli.deploy", "Write what Kubernetes or SaladCloud need to serve a model."),
     "ps": ("camelid.cli.ps", "Show the models that a running server has in memory."),
     "stop": ("camelid.cli.stop", "Have a running server unload a model."),
     "pull": ("camelid.cli.pull", "Fetch a model from a registry."),
