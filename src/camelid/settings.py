@@ -67,6 +67,7 @@ class ModelSettings:
     models: str | None = None
     go_template: bool = True
     adapter: tuple[tuple[str, str], ...] = ()
+    draft: str | None = None
 
 
 @dataclass(frozen=True)
@@ -341,6 +342,15 @@ SETTINGS: tuple[Setting, ...] = (
         "Most tokens of an answer that are guessed in one step, from what followed the same words before (prompt "
         "lookup decoding); 0 for none. Answers are the same with and without.",
         "N",
+    ),
+    Setting(
+        "draft",
+        ("CAMELID_DRAFT",),
+        str,
+        None,
+        "A small model with the same tokenizer that guesses what the model says next, up to --max-guessed tokens in a "
+        "step (speculative decoding). Answers are the same with and without; where it does not pay, it is left alone.",
+        "MODEL",
     ),
     Setting(
         "prefix_cache",

@@ -19,6 +19,7 @@ from camelid.bench.workloads.arrivals import arrivals, is_in_time
 from camelid.bench.workloads.batch import together
 from camelid.bench.workloads.mixed import gaps
 from camelid.cli.main import run
+from camelid.errors import InvalidRequest
 from camelid.models.synth import write_synthetic
 from camelid.settings import ModelSettings
 
@@ -152,3 +153,19 @@ def test_arrivals_are_all_at_once_or_at_a_rate() -> None:
     starts = arrivals(4000, 2.0, random.Random(0))
     assert starts == sorted(starts)
     assert starts[-1] == pytest.approx(2000, rel=0.1)
+
+
+@pytest.mark.usefixtures("quick_probes")
+def test_a_draft_model_guesses_for_a_model_that_is_the_same_but_deeper(tmp_path: Path) -> None:
+    write_synthetic(tmp_path / "deep.gguf", "tiny", "Q8_0", num_layers=3, active_layers=1)
+    write_synthetic(tmp_path / "draft.gguf", "tiny", "Q8_0", num_layers=1)
+    workload = find_workload("draft")
+    sizes = dataclasses.replace(workload.sizes["small"], prompt_tokens=8, new_tokens=40)
+    settings = dataclasses.replace(SETTINGS, draft=str(tmp_path / "draft.gguf"))
+    result = run_workload(workload, str(tmp_path / "deep.gguf"), settings, sizes, runs=1)
+    assert [row.labels["guesses"] for row in result.rows] == ["none", "draft"] * 2
+    found = [(row.measures["guessed"].median > 0, row.measures["guesses right"].median) for row in result.rows]
+    assert found[0] == found[2] == (False, 0)
+    assert found[3] == (True, 100)
+    with pytest.raises(InvalidRequest, match="needs a draft model"):
+        run_workload(workload, str(tmp_path / "deep.gguf"), SETTINGS, sizes, runs=1)

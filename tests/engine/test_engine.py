@@ -452,6 +452,9 @@ def test_stats_name_levels_and_counts():
         "reused_tokens": 63,
         "guessed_tokens": 0,
         "right_guesses": 0,
+        "drafted_tokens": 0,
+        "right_drafts": 0,
+        "draft_paused": 0.0,
         "preemptions": 0,
         "embedded_texts": 0,
     }

@@ -14,8 +14,8 @@ from camelid.formats import open_checkpoint
 from camelid.formats.blocks import BlockType
 from camelid.models.synth import write_synthetic
 from camelid.runtime.converting import Layout, convert_model
-from camelid.runtime.loading import read_tokenizer
 from camelid.runtime.makers import chat_template
+from camelid.runtime.vocabularies import read_tokenizer
 from camelid.store.local import find
 from camelid.store.names import parse_name
 from camelid.store.store import Store

@@ -92,7 +92,7 @@ def test_the_template_of_a_folder(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_a_tokenizer_says_what_is_missing(tmp_path: Path, cria: Description) -> None:
-    from camelid.runtime.loading import read_tokenizer
+    from camelid.runtime.vocabularies import read_tokenizer
 
     with pytest.raises(BadVocabulary, match=r"holds neither tokenizer\.json nor tokenizer\.model"):
         read_tokenizer(folder(tmp_path, config={}))

@@ -83,7 +83,7 @@ def in_engine(
         async with opened(model, settings, needs(sizes)) as subject:
             rows = await in_rounds(subject, settings, cases(subject, sizes), units, runs)
             about = f"{subject.model.name}, {subject.model.engine.backend}, cache {settings.cache_type}"
-            return Outcome(tuple(rows), about, (*notes, *_said_of_rounds(subject, runs)))
+            return Outcome(tuple(rows), about, (*notes, *said_of_rounds(subject, runs)))
 
     return measure
 
@@ -112,7 +112,8 @@ def _roof_values(subject: Subject, case: Case) -> dict[str, float]:
     return {column: ideal(work, roofs) for column, ideal in case.ideals.items()}
 
 
-def _said_of_rounds(subject: Subject, runs: int) -> tuple[str, ...]:
+def said_of_rounds(subject: Subject, runs: int) -> tuple[str, ...]:
+    """Return what must be known of rounds that were run."""
     said = f"Median and middle half of {runs} runs, all cases in turns" if runs > 1 else "One run"
     if subject.work is None or subject.roofs is None:
         return (said,)

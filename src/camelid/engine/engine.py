@@ -27,6 +27,7 @@ from camelid.types import Sampling
 
 from .adapters import EngineAdapters
 from .admission import FinishRate, check_request
+from .drafting import Draft, Drafter
 from .embedding import Embedder, Encodes
 from .executor import Executor
 from .grammars import Grammars
@@ -55,6 +56,7 @@ class Engine:
         store: PageStore | None = None,
         encoder: Encodes | None = None,
         adapters: EngineAdapters | None = None,
+        draft: Draft | None = None,
     ) -> None:
         """Be ready. `encoder` is the model once more if it can make embeddings, too."""
         self.settings = settings
@@ -62,6 +64,7 @@ class Engine:
         self._keeper = Keeper(backend, self._scheduler.pool, store or NoStore())
         self._executor = Executor(model, backend)
         self._embedder = Embedder(encoder, backend, settings, self._scheduler.pool) if encoder else None
+        self._drafter = Drafter(draft, clock_s) if draft is not None and settings.max_guessed else None
         self._grammars = Grammars()
         self._adapters = adapters or EngineAdapters(Adapters(), _no_adapter)
         self._requests: dict[str, list[Sequence]] = {}  # the sequences that are not finished
@@ -135,6 +138,8 @@ class Engine:
         started_s = self._clock_s()
         for sequence in self._scheduler.next_up:
             self._keeper.fetch(sequence)
+        if self._drafter is not None:
+            self._drafter.propose(self._scheduler.running, self._scheduler.decodes, self._scheduler.most_guessed)
         plan = self._scheduler.plan(self._pace)
         if not plan.chunks:
             return []
@@ -185,7 +190,8 @@ class Engine:
         Levels: sequences_running, sequences_waiting, pages (all), pages_held (by sequences), pages_cached (held by
         none, but their content can still be found), last_step_seconds. Counts since the engine was made: steps,
         computed_tokens (that went through the model), generated_tokens, reused_tokens (that the prefix cache spared),
-        guessed_tokens (by prompt lookup) and right_guesses (of them), preemptions, embedded_texts.
+        guessed_tokens and right_guesses (of them), drafted_tokens and right_drafts (those of a draft model alone),
+        preemptions, embedded_texts. draft_paused is 1 while a draft model was found not to pay.
         """
         scheduler = self._scheduler
         return {
@@ -199,6 +205,9 @@ class Engine:
             "reused_tokens": scheduler.num_reused_tokens,
             "guessed_tokens": scheduler.num_guessed_tokens,
             "right_guesses": scheduler.num_right_guesses,
+            "drafted_tokens": scheduler.num_drafted_tokens,
+            "right_drafts": scheduler.num_right_drafts,
+            "draft_paused": float(self._drafter is not None and self._drafter.is_off),
             "preemptions": scheduler.num_preemptions,
             "embedded_texts": self._embedder.num_texts if self._embedder is not None else 0,
         }
@@ -236,6 +245,16 @@ class Engine:
         self._counts.update(steps=1, computed_tokens=computed, generated_tokens=len(tokens))
         self._last_step_s = now_s - started_s
         self._pace.note(plan.num_prompt_tokens, self._last_step_s)
+        self._note_drafting(plan, len(tokens))
+
+    def _note_drafting(self, plan: Plan, num_tokens: int) -> None:
+        """Tell what a step gave that did nothing but go on with answers."""
+        if self._drafter is None or plan.num_prompt_tokens:
+            return
+        guessed = [chunk.sequence for chunk in plan.chunks if chunk.guess]
+        was_drafted = any(sequence.was_drafted for sequence in guessed)
+        if was_drafted or not guessed:
+            self._drafter.note(plan.num_decodes, num_tokens, was_drafted, self._last_step_s)
 
     def _check_load(self) -> None:
         """Raise Overloaded if as many sequences wait as may, beside those for which there is a place to run."""

@@ -42,7 +42,8 @@ class Scheduler:
         self.is_closed = False  # nothing that waits is started: somebody else waits for pages
         self.num_preemptions = 0
         self.num_reused_tokens = 0  # that the prefix cache spared
-        self.num_guessed_tokens = self.num_right_guesses = 0
+        self.num_guessed_tokens = self.num_right_guesses = 0  # of both kinds
+        self.num_drafted_tokens = self.num_right_drafts = 0  # of a draft model alone
         self._settings = settings
 
     @property
@@ -55,6 +56,18 @@ class Scheduler:
     def next_up(self) -> list[Sequence]:
         """The waiting sequences that may start in the next step, if there is room."""
         return self.waiting[: max(self._settings.max_sequences - len(self.running), 0)]
+
+    @property
+    def decodes(self) -> list[Sequence]:
+        """The sequences whose next token can be drawn in the next step."""
+        return [sequence for sequence in self.running if sequence.num_left == 1]
+
+    @property
+    def most_guessed(self) -> int:
+        """Tokens that may be guessed for each of `decodes` in the next step."""
+        count = len(self.decodes)
+        budget = max(self._settings.max_batch_tokens - count, 1)
+        return min(MOST_DRAWS // count - 1, budget // count) if count else 0
 
     def add(self, sequences: Ordered[Sequence]) -> None:
         """Queue the choices of one request. The first one computes the prompt, the others fork from it."""
@@ -79,10 +92,10 @@ class Scheduler:
 
     def plan(self, pace: Pace) -> Plan:
         """Choose what the next step computes, and take the pages that it needs."""
-        decodes = [sequence for sequence in self.running if sequence.num_left == 1]
+        decodes = self.decodes
         prompts = [sequence for sequence in self.running if sequence.num_left > 1]
         draft = _Draft(max(self._settings.max_batch_tokens - len(decodes), 1))
-        most_guessed = min(MOST_DRAWS // len(decodes) - 1, draft.budget // len(decodes)) if decodes else 0
+        most_guessed = self.most_guessed
         for sequence in decodes:
             self._decode(sequence, draft, most_guessed)
         draft.budget = min(draft.budget, pace.prompt_tokens(len(decodes)))
@@ -213,6 +226,9 @@ class Scheduler:
             sequence.learn(len(chunk.guess), len(tokens) - 1)
             self.num_guessed_tokens += len(chunk.guess)
             self.num_right_guesses += len(tokens) - 1
+            if sequence.was_drafted:
+                self.num_drafted_tokens += len(chunk.guess)
+                self.num_right_drafts += len(tokens) - 1
         return tokens
 
     def _append(self, sequence: Sequence, drawn: Drawn) -> Token:

@@ -11,7 +11,7 @@ from camelid.backends.base import PAGE_TOKENS, Draw
 from camelid.grammar.matcher import Matcher
 from camelid.types import FinishReason, Sampling
 
-from .lookup import Guesser
+from .lookup import FIRST_LENGTH, Guesser
 from .pages import chain_digest, root_of
 from .request import GenerateRequest, Score
 
@@ -61,6 +61,10 @@ class Sequence:
         self.prompt_scores: list[Score] = []  # of the prompt's tokens from the second on, as far as they are computed
         self._is_scoring = request.scores_prompt and choice == 0 and not answer
         self._digests: list[bytes] = []
+        self.proposal: tuple[int, ...] = ()  # what a draft model says may follow; for one step
+        self.was_drafted = False  # the last guess was the draft model's
+        self.draft_length = min(FIRST_LENGTH, most_guessed)
+        self._most_guessed = most_guessed
         self._guesser = Guesser(most_guessed) if most_guessed else None
         self._matcher = matcher
         for token in answer if matcher is not None else ():
@@ -104,19 +108,39 @@ class Sequence:
             self._digests.append(chain_digest(parent, self.ids[start : start + PAGE_TOKENS].tobytes()))
         return self._digests[page]
 
-    def guess(self, most: int) -> tuple[int, ...]:
-        """Return up to `most` tokens that may follow: no more than its pages hold and than the answer may have."""
-        if self._guesser is None:
-            return ()
+    def room_for_guess(self, most: int) -> int:
+        """Return how many of `most` tokens may be guessed: its pages hold no more, or the answer may have no more."""
         num_free = len(self.pages) * PAGE_TOKENS - self.num_tokens
         num_left = self.max_answer - (self.num_tokens - len(self.prompt)) - 1
-        guess = self._guesser.guess(self.ids, min(most, num_free, num_left))
+        return max(min(most, self._most_guessed, num_free, num_left), 0)
+
+    def looks_up(self, most: int) -> bool:
+        """Return whether the text itself tells what may follow."""
+        return bool(self._look_up(most))
+
+    def _look_up(self, most: int) -> tuple[int, ...]:
+        return self._guesser.guess(self.ids, self.room_for_guess(most)) if self._guesser is not None else ()
+
+    def guess(self, most: int) -> tuple[int, ...]:
+        """Return up to `most` tokens that may follow: by the text itself, else what a draft model proposed."""
+        guess = self._look_up(most)
+        self.was_drafted = not guess
+        if self.was_drafted:
+            guess = self.proposal[: self.room_for_guess(most)]
+        self.proposal = ()
         return guess if self._matcher is None else guess[: self._matcher.num_allowed(guess)]
 
     def learn(self, num_guessed: int, num_right: int) -> None:
         """Take in how the last guess went; what was drawn is appended."""
-        if self._guesser is not None:
+        if self.was_drafted:
+            longer = min(2 * self.draft_length, self._most_guessed)
+            self.draft_length = longer if num_right == num_guessed else max(num_right, 1)
+        elif self._guesser is not None:
             self._guesser.learn(num_guessed, num_right, self.num_tokens)
+
+    def draw_behind(self, guess: tuple[int, ...]) -> Draw:
+        """Return what decides the token behind those of `guess`. Raises BadGrammar."""
+        return self._draw(guess, None if self._matcher is None else self._matcher.masks(guess)[-1])
 
     def draws(self, guess: tuple[int, ...] = ()) -> list[Draw]:
         """Return what decides the next token, and the one behind each token of `guess`. Raises BadGrammar."""

@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from camelid.formats.blocks import BlockType, encode
+from camelid.formats.blocks import BlockType, encode, row_bytes
 from camelid.formats.gguf_writer import TensorSource, tensor_from_values, write_gguf
 
 from .lora import DOWN, TARGETS, UP
 from .mixes import Mix, block_type, find_mix
 from .names import Naming, tensor_name
 from .shapes import shape_spec
-from .spec import DivisorScaling, ModelSpec
+from .spec import DivisorScaling, ModelSpec, Weight
 from .spec_gguf import ROPE_DIVISORS, gguf_metadata
 from .vocabulary import Vocabulary, made_up_vocabulary, read_vocabulary
 from .weights import Slot, all_slots, weight_shape
@@ -40,19 +40,22 @@ def write_synthetic(
     *,
     seed: int = 0,
     num_layers: int | None = None,
+    active_layers: int | None = None,
     vocabulary: Path | None = None,
 ) -> None:
     """Write a GGUF file of a published shape, such as `1b`, in a quantization, such as `Q4_K_M`.
 
-    The same arguments give the same bytes. `num_layers` cuts the model short. `vocabulary` is Meta's tokenizer.model or
-    a tokenizer.json, and decides the number of tokens; without it a vocabulary of the published size is made up. Raises
-    InvalidRequest for a shape or quantization that is not known, NotFound and ModelError for the vocabulary.
+    The same arguments give the same bytes. `num_layers` cuts the model short. Layers beyond the first `active_layers`
+    add nothing, so the model says what it says when it is cut to these: a pair for a draft model and its target.
+    `vocabulary` is Meta's tokenizer.model or a tokenizer.json, and decides the number of tokens; without it a
+    vocabulary of the published size is made up. Raises InvalidRequest for a shape or quantization that is not known,
+    NotFound and ModelError for the vocabulary.
     """
     mix = find_mix(quant)
     spec = shape_spec(shape, num_layers=num_layers)
     words = made_up_vocabulary(spec.vocab_size) if vocabulary is None else read_vocabulary(vocabulary)
     spec = shape_spec(shape, num_layers=num_layers, vocab_size=len(words.tokens))
-    write_gguf(path, _metadata(spec, mix, words, shape, seed), _tensors(spec, mix, seed))
+    write_gguf(path, _metadata(spec, mix, words, shape, seed), _tensors(spec, mix, seed, active_layers))
 
 
 def write_synthetic_adapter(path: Path, spec: ModelSpec, rank: int, *, seed: int = 0) -> None:
@@ -90,7 +93,7 @@ def _metadata(spec: ModelSpec, mix: Mix, words: Vocabulary, shape: str, seed: in
     }
 
 
-def _tensors(spec: ModelSpec, mix: Mix, seed: int) -> Iterator[TensorSource]:
+def _tensors(spec: ModelSpec, mix: Mix, seed: int, active_layers: int | None) -> Iterator[TensorSource]:
     pools = _Pools(seed)
     if isinstance(spec.rope.scaling, DivisorScaling):
         yield tensor_from_values(ROPE_DIVISORS, np.array(spec.rope.scaling.divisors), BlockType.F32)
@@ -99,6 +102,9 @@ def _tensors(spec: ModelSpec, mix: Mix, seed: int) -> Iterator[TensorSource]:
         if len(slot.shape) == 1:
             values = 1 + NORM_SPREAD * _generator(seed, name).standard_normal(slot.shape)
             yield tensor_from_values(name, values, BlockType.F32)
+        elif slot.weight in (Weight.ATTENTION_OUT, Weight.DOWN) and slot.layer >= (active_layers or spec.num_layers):
+            kind = block_type(mix, spec, slot)
+            yield TensorSource(name, slot.shape, kind, partial(_zeros, kind, slot))
         else:
             kind = block_type(mix, spec, slot)
             yield TensorSource(name, slot.shape, kind, partial(_draw, pools, kind, slot, _generator(seed, name)))
@@ -110,6 +116,11 @@ def _draw(pools: _Pools, kind: BlockType, slot: Slot, generator: np.random.Gener
     num_pieces = slot.shape[0] * slot.shape[1] // PIECE_WEIGHTS
     for start in range(0, num_pieces, CHUNK_PIECES):
         yield pool[generator.integers(0, len(pool), min(CHUNK_PIECES, num_pieces - start))]
+
+
+def _zeros(kind: BlockType, slot: Slot) -> Iterator[NDArray[np.uint8]]:
+    """Yield a matrix of zeros: in every type, a block of zero bytes is one."""
+    yield np.zeros((slot.shape[0], row_bytes(kind, slot.shape[1])), np.uint8)
 
 
 class _Pools:

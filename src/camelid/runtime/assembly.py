@@ -12,6 +12,7 @@ from camelid import __version__
 from camelid.backends.auto import choose_backend
 from camelid.backends.base import Backend, CacheType
 from camelid.engine.adapters import EngineAdapters, OpenAdapter
+from camelid.engine.drafting import Draft
 from camelid.engine.encoder_engine import EncoderEngine
 from camelid.engine.engine import Engine
 from camelid.engine.keeper import PageStore
@@ -65,7 +66,22 @@ def open_engine(load: Load, say: Callable[[str], None]) -> tuple[Engine | Encode
     for adapt in load.choosable:
         say("placing adapters")
         adapters.take(adapt.key, adapt.path)
-    return Engine(model, backend, limits, store=store, encoder=model, adapters=adapters), backend.name
+    draft = _open_draft(load, model.spec, say)
+    return Engine(model, backend, limits, store=store, encoder=model, adapters=adapters, draft=draft), backend.name
+
+
+def _open_draft(load: Load, spec: ModelSpec, say: Callable[[str], None]) -> Draft | None:
+    """Open the draft model that `load` asks for, on a backend of its own, with as many pages as the model has."""
+    if not load.draft:
+        return None
+    say("placing the draft model")
+    settings = load.settings
+    backend = choose_backend(settings)
+    model = load_model(open_adapted(load.draft[0], load.draft[1:]), backend)
+    if model.spec.vocab_size != spec.vocab_size:
+        raise ModelError(f"{load.draft[0]} was changed while it was used", hint="load the model again")
+    backend.open_pages(attention_spec(model.spec), CacheType(settings.cache_type), load.num_pages)
+    return Draft(model, backend, load.num_pages, model.spec.context_length)
 
 
 def _opener(checkpoint: Checkpoint, spec: ModelSpec, backend: Backend) -> OpenAdapter:

@@ -22,8 +22,8 @@ from camelid.models.names import Naming
 from camelid.models.quantize import quantize
 from camelid.models.vocabulary import read_vocabulary
 
-from .loading import read_tokenizer
 from .makers import chat_template
+from .vocabularies import read_tokenizer
 
 _log = logging.getLogger(__name__)
 # What is taken over as it is from one folder of safetensors to another.

@@ -50,6 +50,7 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
     log_level: int = logging.INFO
     adapters: tuple[str, ...] = ()  # merged into the weights
     choosable: tuple[Adapt, ...] = ()  # adapters that requests may name
+    draft: tuple[str, ...] = ()  # the weights of a draft model, and adapters to be merged into them
 
 
 class Submit(msgspec.Struct, frozen=True, tag="submit"):

@@ -198,7 +198,8 @@ class LoadedModels:
             files = await asyncio.to_thread(self._files, name, is_operators)
             model = self._same(files)
             if model is None:
-                found = await asyncio.to_thread(look_up, files, self._settings, self._adapters_of(files, is_operators))
+                adapters = self._adapters_of(files, is_operators)
+                found = await asyncio.to_thread(look_up, files, self._settings, adapters, needs_draft=is_operators)
                 description = await self._make_room(found if is_operators else _fitting(found))
                 model = await self._open_model(description)
                 self._models[model.name] = model

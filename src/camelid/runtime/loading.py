@@ -14,12 +14,11 @@ from types import MappingProxyType
 
 from camelid.backends.auto import choose_backend, devices
 from camelid.backends.base import CacheType
-from camelid.errors import BadVocabulary, TemplateError, UnsupportedModel
+from camelid.errors import TemplateError, UnsupportedModel
 from camelid.formats import Checkpoint, open_checkpoint
 from camelid.models.adapters import open_adapted
-from camelid.models.load import naming_of, read_spec
+from camelid.models.load import read_spec
 from camelid.models.memory import memory_need
-from camelid.models.names import Naming
 from camelid.models.spec import ModelSpec
 from camelid.settings import ModelSettings
 from camelid.store.local import ModelFiles, find, stamp
@@ -27,9 +26,11 @@ from camelid.text.templates import ChatTemplate, load_go_template, load_template
 from camelid.text.tokenizer import Tokenizer
 
 from .adapters import AdapterFile, look_up_adapter
+from .drafts import DraftFound, look_up_draft
 from .makers import chat_template, recommended_sampling, recommended_stopping, with_parameters, with_placement
 from .model import Description, NoTemplate, TextSide
 from .placing import Found, Option, place
+from .vocabularies import read_tokenizer
 
 NO_CHAT = NoTemplate(TemplateError("this model makes embeddings and does not support chat"))
 
@@ -47,10 +48,12 @@ def describe(name: str, settings: ModelSettings) -> Description:
     return place(look_up(find(name, settings.models), settings)).description
 
 
-def look_up(files: ModelFiles, settings: ModelSettings, adapters: Mapping[str, str] = NO_ADAPTERS) -> Found:
+def look_up(
+    files: ModelFiles, settings: ModelSettings, adapters: Mapping[str, str] = NO_ADAPTERS, *, needs_draft: bool = True
+) -> Found:
     """Read what a model is and what it needs on each device that may be taken.
 
-    `adapters` are paths by name, of those that requests may choose.
+    `adapters` are paths by name, of those that requests may choose. needs_draft: a draft model that is set has to fit.
     Raises FormatError, ModelError, InvalidSetting, MissingDependency; NotFound and InvalidRequest for an adapter.
     """
     _check_version(files)
@@ -61,7 +64,9 @@ def look_up(files: ModelFiles, settings: ModelSettings, adapters: Mapping[str, s
         options = tuple(_option(checkpoint, spec, replace(settings, device=one)) for one in devices(settings))
         num_parameters = sum(math.prod(info.shape) for info in checkpoint.tensors.values())
         chosen = tuple(look_up_adapter(name, path, checkpoint, spec) for name, path in adapters.items())
-    return Found(files, files_stamp, spec, num_parameters, tuple(_beside(options, chosen)), settings, chosen)
+        draft = look_up_draft(checkpoint, spec, settings, is_required=needs_draft)
+    options = tuple(_beside(options, chosen, draft))
+    return Found(files, files_stamp, spec, num_parameters, options, settings, chosen, draft.paths)
 
 
 def look_up_another(files: ModelFiles, name: str, path: str) -> AdapterFile:
@@ -70,11 +75,12 @@ def look_up_another(files: ModelFiles, name: str, path: str) -> AdapterFile:
         return look_up_adapter(name, path, checkpoint, read_spec(checkpoint))
 
 
-def _beside(options: Iterable[Option], adapters: Sequence[AdapterFile]) -> Iterator[Option]:
-    """Yield options with what adapters need beside the weights."""
+def _beside(options: Iterable[Option], adapters: Sequence[AdapterFile], draft: DraftFound) -> Iterator[Option]:
+    """Yield options with what adapters and a draft model need beside the model."""
     size_bytes = sum({file.key: file.size_bytes for file in adapters}.values())
     for option in options:
-        yield replace(option, need=replace(option.need, weight_bytes=option.need.weight_bytes + size_bytes))
+        need = replace(option.need, weight_bytes=option.need.weight_bytes + size_bytes)
+        yield replace(option, need=draft.beside(option.device, need))
 
 
 def _check_version(files: ModelFiles) -> None:
@@ -109,23 +115,6 @@ def read_text_side(description: Description) -> TextSide:
         is_encoder = description.spec.encoder is not None
         template = NO_CHAT if is_encoder else _template(checkpoint, tokenizer, go)
         return TextSide(tokenizer, template, sampling, recommended_stopping(files.parameters))
-
-
-def read_tokenizer(checkpoint: Checkpoint) -> Tokenizer:
-    """Return the tokenizer that belongs to a checkpoint. Raises BadVocabulary, UnsupportedModel."""
-    from camelid.text import from_gguf, from_meta, from_tokenizer_json
-
-    if naming_of(checkpoint) is Naming.GGUF:
-        return from_gguf(checkpoint.metadata)
-    folder = checkpoint.path if checkpoint.path.is_dir() else checkpoint.path.parent
-    if (folder / "tokenizer.json").is_file():
-        return from_tokenizer_json(folder)
-    if (folder / "tokenizer.model").is_file():
-        return from_meta(folder / "tokenizer.model")
-    raise BadVocabulary(
-        f"{folder} holds neither tokenizer.json nor tokenizer.model",
-        hint="put the tokenizer that belongs to these weights beside them",
-    )
 
 
 def _template(checkpoint: Checkpoint, tokenizer: Tokenizer, go: str | None) -> ChatTemplate:

@@ -67,6 +67,7 @@ class Description:
     stamp: str  # of the files, taken before they were read
     vacant_bytes: int = 0  # free on its device when nothing was loaded there
     adapters: tuple[AdapterFile, ...] = ()  # that requests may choose from the beginning; `sizing` counts them
+    draft: tuple[str, ...] = ()  # the weights of a draft model and its adapters; `sizing` counts it
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ class Found:
     options: tuple[Option, ...]
     settings: ModelSettings  # what an operator and the model's makers say
     adapters: tuple[AdapterFile, ...] = ()  # that requests may choose; counted in `options`
+    draft: tuple[str, ...] = ()  # the weights of a draft model and its adapters; counted in `options`
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,9 @@ def _sized(
     free = free_bytes(option, vacant, staying, leaving)
     own = replace(settings, device=option.device)
     sizing = choose_sizing(option.need, free, found.spec.context_length, own)
-    return Description(found.files, found.spec, found.num_parameters, own, sizing, found.stamp, vacant, found.adapters)
+    return Description(
+        found.files, found.spec, found.num_parameters, own, sizing, found.stamp, vacant, found.adapters, found.draft
+    )
 
 
 def free_bytes(option: Option, vacant: int, staying: Sequence[Tenant], leaving: Sequence[Tenant]) -> int:

@@ -271,6 +271,7 @@ def _load_message(description: Description) -> Load:
         level,
         adapters,
         choosable,
+        description.draft,
     )
 
 

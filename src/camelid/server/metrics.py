@@ -38,6 +38,8 @@ _COUNTS = {
     "steps": ("engine_steps", "Steps."),
     "computed_tokens": ("computed_tokens", "Tokens that went through the model."),
     "reused_tokens": ("prefix_cache_hits", "Tokens of prompts that the prefix cache spared."),
+    "guessed_tokens": ("spec_decode_num_draft_tokens", "Tokens that were guessed, from the text or by a draft model."),
+    "right_guesses": ("spec_decode_num_accepted_tokens", "Guessed tokens that were right."),
     "preemptions": ("num_preemptions", "Answers that were set back because the cache was full."),
 }
 
