@@ -15,6 +15,7 @@
 #include "probes.h"
 #include "processor.h"
 #include "rope.h"
+#include "turning.h"
 
 namespace nb = nanobind;
 using namespace nb::literals;
@@ -50,15 +51,27 @@ struct Weight {
     Array<const uint8_t, 2> rows;
     Matrix matrix;
 
-    Weight(Array<const uint8_t, 2> bytes, int ggml_id, int64_t columns) : rows(std::move(bytes)) {
+    Weight(Array<const uint8_t, 2> bytes, int ggml_id, int64_t columns, bool is_turned) : rows(std::move(bytes)) {
         const BlockShape shape = block_shape(ggml_id);
         check(shape.weights > 0, "no kernels for the block type " + text(ggml_id));
         check(columns > 0 && columns % shape.weights == 0, "a row of " + text(columns) + " weights is not a whole number of blocks of " + text(shape.weights));
         check(size(rows, 1) == columns / shape.weights * shape.bytes,
               "a row of " + text(columns) + " weights has " + text(columns / shape.weights * shape.bytes) + " bytes, got " + text(size(rows, 1)));
-        matrix = {rows.data(), size(rows, 0), columns, size(rows, 1), static_cast<Block>(ggml_id)};
+        matrix = {rows.data(), size(rows, 0), columns, size(rows, 1), static_cast<Block>(ggml_id), is_turned};
+        check(!is_turned || can_turn(matrix), "only quantized rows of whole slices of 256 lie turned, not " + text(columns) + " weights of type " + text(ggml_id));
     }
 };
+
+void turn_rows(const Weight& weight, int64_t begin, const Array<uint8_t, 2>& out) {
+    const Matrix& matrix = weight.matrix;
+    check(can_turn(matrix) && !matrix.is_turned, "only quantized rows of whole slices of 256 can be turned, and once");
+    const int64_t end = begin + size(out, 0);
+    check(begin >= 0 && begin % 16 == 0 && end <= matrix.rows && (end % 16 == 0 || end == matrix.rows),
+          "rows " + text(begin) + " to " + text(end) + " of " + text(matrix.rows) + " are not whole sixteens");
+    check_shape(out, end - begin, matrix.row_bytes, "out");
+    const nb::gil_scoped_release unlocked;
+    turn(matrix, begin, end, out.data());
+}
 
 CacheShape checked_cache_shape(int64_t layers, int64_t pages, int64_t kv_heads, int64_t head_dim, bool is_half) {
     check(layers > 0 && pages > 0 && kv_heads > 0, "a cache needs at least one layer, page and head");
@@ -269,7 +282,10 @@ NB_MODULE(_native, module) {
     module.def("arithmetic_probes", probes);
     module.def("probe_arithmetic", probe_arithmetic, "isa"_a, "kind"_a, "threads"_a, "seconds"_a);
     module.def("probe_reading", probe_reading, "isa"_a, "threads"_a, "num_bytes"_a, "ahead"_a, "seconds"_a);
-    nb::class_<Weight>(module, "Weight").def(nb::init<Array<const uint8_t, 2>, int, int64_t>(), nb::arg("rows").noconvert(), "ggml_id"_a, "columns"_a);
+    nb::class_<Weight>(module, "Weight")
+        .def(nb::init<Array<const uint8_t, 2>, int, int64_t, bool>(), nb::arg("rows").noconvert(), "ggml_id"_a, "columns"_a, "is_turned"_a = false)
+        .def_prop_ro("can_turn", [](const Weight& self) { return can_turn(self.matrix); })
+        .def("turn", turn_rows, "begin"_a, nb::arg("out").noconvert());
     nb::class_<Cache>(module, "Cache")
         .def("__init__", [](Cache* self, int64_t layers, int64_t pages, int64_t kv_heads, int64_t head_dim, bool is_half) {
             new (self) Cache(checked_cache_shape(layers, pages, kv_heads, head_dim, is_half));

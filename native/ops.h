@@ -51,36 +51,51 @@ enum class Block : int {
 struct BlockShape {
     int weights;  // 0: a type that is not computed with
     int bytes;
+    int halves;   // float16s before the codes of a block of 32
 };
 
 constexpr BlockShape block_shape(int ggml_id) {
     switch (static_cast<Block>(ggml_id)) {
-        case Block::F32: return {1, 4};
-        case Block::F16: return {1, 2};
-        case Block::BF16: return {1, 2};
-        case Block::Q4_0: return {32, 18};
-        case Block::Q4_1: return {32, 20};
-        case Block::Q5_0: return {32, 22};
-        case Block::Q5_1: return {32, 24};
-        case Block::Q8_0: return {32, 34};
-        case Block::IQ4_NL: return {32, 18};
-        case Block::Q2_K: return {256, 84};
-        case Block::Q3_K: return {256, 110};
-        case Block::Q4_K: return {256, 144};
-        case Block::Q5_K: return {256, 176};
-        case Block::Q6_K: return {256, 210};
-        case Block::IQ4_XS: return {256, 136};
+        case Block::F32: return {1, 4, 0};
+        case Block::F16: return {1, 2, 0};
+        case Block::BF16: return {1, 2, 0};
+        case Block::Q4_0: return {32, 18, 1};
+        case Block::Q4_1: return {32, 20, 2};
+        case Block::Q5_0: return {32, 22, 1};
+        case Block::Q5_1: return {32, 24, 2};
+        case Block::Q8_0: return {32, 34, 1};
+        case Block::IQ4_NL: return {32, 18, 1};
+        case Block::Q2_K: return {256, 84, 0};
+        case Block::Q3_K: return {256, 110, 0};
+        case Block::Q4_K: return {256, 144, 0};
+        case Block::Q5_K: return {256, 176, 0};
+        case Block::Q6_K: return {256, 210, 0};
+        case Block::IQ4_XS: return {256, 136, 0};
     }
-    return {0, 0};
+    return {0, 0, 0};
 }
 
-// A weight matrix in place: rows of blocks, as in the file.
+// TURNED. Sixteen rows of a slice (256 columns) may lie side by side, then the same rows' next slice: the first four bytes of each row's
+// slice, then the next four, and so on; the last two alone, if two are left over. Of types with blocks of 32, the float16s of all blocks
+// come first, each of 16 rows together. Turned bytes are as many as others, and the same ones.
+// Returns where byte `at` of the first of the rows lies.
+constexpr int turned_at(BlockShape shape, int at) {
+    if (shape.weights == 256) return 16 * at;
+    const int block = at / shape.bytes, byte = at % shape.bytes, head = 2 * shape.halves;
+    return byte < head ? 16 * (block * head + byte) : 16 * (8 * head + block * (shape.bytes - head) + byte - head);
+}
+
+// A weight matrix in place: rows of blocks, as in the file, or turned.
 struct Matrix {
     const uint8_t* data;
     int64_t rows;
     int64_t columns;
     int64_t row_bytes;
     Block type;
+    bool is_turned;  // as many rows as make whole sixteens; columns are whole slices
+
+    // Whether the sixteen rows from `row` on, a multiple of 16, are turned.
+    bool turned_from(int64_t row) const { return is_turned && row + 16 <= rows; }
 };
 
 // 256 columns of one row's quantized activations; behind the end of the row there are zeros.

@@ -1,8 +1,10 @@
 // Blocks of the file to codes and scales, for 16 rows and 256 columns at a time: a slice. One struct for each block type; products and
 // `embed` start from these. Layouts: ggml-common.h of ggml; formats/block_decoders.py is the slow twin.
 //
+// `codes` hands its codes to `put(quad, codes)`; the quads of a sub-block come in order, and those of two sub-blocks may alternate.
+//
 // A code is uint8, at most kMost, and stands for (code - offset); a weight is scale * (code - offset) + minimum, with a scale and a
-// minimum for every kSub weights. Everything comes out with the rows in lanes: out[i] holds codes 4 i to 4 i + 3 of each row, scale[j] the
+// minimum for every kSub weights. Everything comes out with the rows in lanes: quad i holds codes 4 i to 4 i + 3 of each row, scale[j] the
 // j-th scale of each row. So the bytes are turned before they are taken apart, which moves the fewest of them.
 
 namespace camelid::CAMELID_ISA {
@@ -31,8 +33,8 @@ constexpr int kMaxSliceBytes = 8 * 34;
 template <class Type>
 constexpr int kSliceBytes = kShape<Type>.weights == 256 ? kShape<Type>.bytes : 8 * kShape<Type>.bytes;
 
-// A slice of 16 rows, `stride` bytes apart: one block of 256 weights each, or eight of 32. Nothing outside of it is read. While it is
-// read, the slices at `ahead` are fetched into the cache, line by line: in bursts they would hold up the rest.
+// A slice of 16 rows as in the file, `stride` bytes apart: one block of 256 weights each, or eight of 32. Nothing outside of it is read.
+// While it is read, the slices at `ahead` are fetched into the cache, line by line: in bursts they would hold up the rest.
 struct Rows {
     const uint8_t* fourth[4];  // rows 0, 4, 8 and 12: a processor adds up to three strides for nothing
     const uint8_t* fourth_ahead[4];
@@ -53,6 +55,35 @@ struct Rows {
         }
         turn_columns(fourth, stride, at, out);
     }
+    // The four bytes of each row at byte `at`.
+    INLINE I column(int at) const {
+        int32_t four[16];
+        for (int i = 0; i < 16; ++i) memcpy(four + i, row(i) + at, 4);
+        return load_i(four);
+    }
+    // The float16 of each row at byte `at`.
+    INLINE F halves(int at) const {
+        uint16_t halves[16];
+        for (int i = 0; i < 16; ++i) memcpy(halves + i, row(i) + at, 2);
+        return load_half(halves);
+    }
+};
+
+// A slice of 16 rows that is turned already (ops.h). The slice behind it is the one that is read next.
+template <class Type>
+struct Turned {
+    const uint8_t* data;
+
+    INLINE const uint8_t* at(int byte) const { return data + turned_at(kShape<Type>, byte); }
+    INLINE void columns(int byte, B* out) const {
+        UNROLL
+        for (int i = 0; i < 4; ++i) {
+            __builtin_prefetch(at(byte) + 64 * i + 16 * kSliceBytes<Type>);
+            out[i] = load_bytes(at(byte) + 64 * i);
+        }
+    }
+    INLINE I column(int byte) const { return dwords(load_bytes(at(byte))); }
+    INLINE F halves(int byte) const { return load_half(reinterpret_cast<const uint16_t*>(at(byte))); }
 };
 
 VERB B low_nibbles(B v) { return field(v, 0, 15); }
@@ -68,15 +99,6 @@ VERB I signed_byte_of(const B* v, int j) { return shift_right(shift_left(dwords(
 
 // ---- 32-weight blocks: float16 scales, and minimums behind them, before the codes
 
-// The float16 at byte `at` of each of eight blocks.
-VERB void block_scales(const Rows& rows, int bytes, int at, F* out) {
-    uint16_t halves[8][16];
-    for (int row = 0; row < 16; ++row)
-        for (int block = 0; block < 8; ++block) memcpy(&halves[block][row], rows.row(row) + block * bytes + at, 2);
-    UNROLL
-    for (int block = 0; block < 8; ++block) out[block] = load_half(halves[block]);
-}
-
 template <Block Which, int Most, int Shift, bool Minimum>
 struct Small {
     static constexpr Block kType = Which;
@@ -84,65 +106,68 @@ struct Small {
     static constexpr bool kHasMinimum = Minimum;
     static constexpr int kBytes = block_shape(static_cast<int>(Which)).bytes;
 
-    VERB void scales(const Rows& rows, F* scale, F* minimum) {
-        block_scales(rows, kBytes, 0, scale);
-        if constexpr (Minimum) block_scales(rows, kBytes, 2, minimum);
+    template <class From>
+    VERB void scales(const From& rows, F* scale, F* minimum) {
+        UNROLL
+        for (int block = 0; block < 8; ++block) {
+            scale[block] = rows.halves(block * kBytes);
+            if constexpr (Minimum) minimum[block] = rows.halves(block * kBytes + 2);
+        }
     }
-    // Codes whose low four bits lie 16 to 16 bytes from byte `at` of a block.
-    VERB void nibbles(const Rows& rows, int at, Codes* out) {
+    // Codes of four bits, 16 to 16 bytes, from byte `at` of a block.
+    template <class From, class Put>
+    VERB void nibbles(const From& rows, int at, Put put) {
         UNROLL
         for (int block = 0; block < 8; ++block) {
             B v[4];
             rows.columns(block * kBytes + at, v);
             UNROLL
-            for (int i = 0; i < 4; ++i) {
-                store_codes(out[8 * block + i], low_nibbles(v[i]));
-                store_codes(out[8 * block + 4 + i], high_nibbles(v[i]));
-            }
+            for (int i = 0; i < 8; ++i) put(8 * block + i, field(v[i % 4], 4 * (i / 4), 15));
         }
     }
-    // The fifth bits: four bytes at `at` of a block, a bit for each code.
-    VERB void fifth_bits(const Rows& rows, int at, Codes* out) {
+    // The same with fifth bits before them: four bytes, a bit for each code.
+    template <class From, class Put>
+    VERB void fives(const From& rows, int at, Put put) {
         UNROLL
         for (int block = 0; block < 8; ++block) {
-            int32_t bits[16];
-            for (int row = 0; row < 16; ++row) memcpy(bits + row, rows.row(row) + block * kBytes + at, 4);
+            B v[4];
+            const I fifth = rows.column(block * kBytes + at);
+            rows.columns(block * kBytes + at + 4, v);
             UNROLL
-            for (int i = 0; i < 8; ++i) store_codes(out[8 * block + i], with_bits(load_bytes(out[8 * block + i]), four_bits(load_i(bits), 4 * i), 4));
+            for (int i = 0; i < 8; ++i) put(8 * block + i, with_bits(field(v[i % 4], 4 * (i / 4), 15), four_bits(fifth, 4 * i), 4));
         }
     }
 };
 
 struct Q4_0 : Small<Block::Q4_0, 15, 3, false> {
-    VERB void codes(const Rows& rows, Codes* out) { nibbles(rows, 2, out); }
+    template <class From, class Put>
+    VERB void codes(const From& rows, Put put) { nibbles(rows, 2, put); }
 };
 
 struct Q4_1 : Small<Block::Q4_1, 15, kNoOffset, true> {
-    VERB void codes(const Rows& rows, Codes* out) { nibbles(rows, 4, out); }
+    template <class From, class Put>
+    VERB void codes(const From& rows, Put put) { nibbles(rows, 4, put); }
 };
 
 struct Q5_0 : Small<Block::Q5_0, 31, 4, false> {
-    VERB void codes(const Rows& rows, Codes* out) {
-        nibbles(rows, 6, out);
-        fifth_bits(rows, 2, out);
-    }
+    template <class From, class Put>
+    VERB void codes(const From& rows, Put put) { fives(rows, 2, put); }
 };
 
 struct Q5_1 : Small<Block::Q5_1, 31, kNoOffset, true> {
-    VERB void codes(const Rows& rows, Codes* out) {
-        nibbles(rows, 8, out);
-        fifth_bits(rows, 4, out);
-    }
+    template <class From, class Put>
+    VERB void codes(const From& rows, Put put) { fives(rows, 4, put); }
 };
 
 struct Q8_0 : Small<Block::Q8_0, 255, 7, false> {
-    VERB void codes(const Rows& rows, Codes* out) {
+    template <class From, class Put>
+    VERB void codes(const From& rows, Put put) {
         UNROLL
         for (int part = 0; part < 16; ++part) {
             B v[4];
             rows.columns(kBytes * (part / 2) + 2 + 16 * (part % 2), v);
             UNROLL
-            for (int i = 0; i < 4; ++i) store_codes(out[4 * part + i], flip_signs(v[i]));
+            for (int i = 0; i < 4; ++i) put(4 * part + i, flip_signs(v[i]));
         }
     }
 };
@@ -151,10 +176,9 @@ struct Q8_0 : Small<Block::Q8_0, 255, 7, false> {
 alignas(16) constexpr uint8_t kCodebook[16] = {1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241};
 
 struct IQ4_NL : Small<Block::IQ4_NL, 255, 7, false> {
-    VERB void codes(const Rows& rows, Codes* out) {
-        nibbles(rows, 2, out);
-        UNROLL
-        for (int i = 0; i < kQuads; ++i) store_codes(out[i], look_up(load_bytes(out[i]), kCodebook));
+    template <class From, class Put>
+    VERB void codes(const From& rows, Put put) {
+        nibbles(rows, 2, [&](int i, B v) __attribute__((always_inline)) { put(i, look_up(v, kCodebook)); });
     }
 };
 
@@ -170,18 +194,20 @@ struct Large {
 VERB F minus(F v) { return sub(set1(-0.0f), v); }
 
 struct Q2_K : Large<Block::Q2_K, 3, kNoOffset, 16, true> {
-    VERB void codes(const Rows& rows, Codes* out) {
+    template <class From, class Put>
+    VERB void codes(const From& rows, Put put) {
         B v[16];
         UNROLL
         for (int i = 0; i < 4; ++i) rows.columns(16 + 16 * i, v + 4 * i);
         UNROLL
-        for (int i = 0; i < kQuads; ++i) store_codes(out[i], field(v[8 * (i / 32) + i % 8], 2 * (i / 8 % 4), 3));
+        for (int i = 0; i < kQuads; ++i) put(i, field(v[8 * (i / 32) + i % 8], 2 * (i / 8 % 4), 3));
     }
-    VERB void scales(const Rows& rows, F* scale, F* minimum) {
-        B packed[4], last[4];
+    template <class From>
+    VERB void scales(const From& rows, F* scale, F* minimum) {
+        B packed[4];
         rows.columns(0, packed);
-        rows.columns(68, last);  // bytes 80 to 83 are d and dmin
-        const F d = low_halves(last[3]), m = minus(high_halves(last[3]));
+        const B last = bytes(rows.column(80));
+        const F d = low_halves(last), m = minus(high_halves(last));
         UNROLL
         for (int j = 0; j < 16; ++j) {
             scale[j] = mul(d, to_float(and_i(byte_of(packed, j), 15)));
@@ -191,20 +217,21 @@ struct Q2_K : Large<Block::Q2_K, 3, kNoOffset, 16, true> {
 };
 
 struct Q3_K : Large<Block::Q3_K, 7, 2, 16, false> {
-    VERB void codes(const Rows& rows, Codes* out) {
+    template <class From, class Put>
+    VERB void codes(const From& rows, Put put) {
         B top[8], low[16];
         UNROLL
         for (int i = 0; i < 2; ++i) rows.columns(16 * i, top + 4 * i);
         UNROLL
         for (int i = 0; i < 4; ++i) rows.columns(32 + 16 * i, low + 4 * i);
         UNROLL
-        for (int i = 0; i < kQuads; ++i) store_codes(out[i], with_bits(field(low[8 * (i / 32) + i % 8], 2 * (i / 8 % 4), 3), field(top[i % 8], i / 8, 1), 2));
+        for (int i = 0; i < kQuads; ++i) put(i, with_bits(field(low[8 * (i / 32) + i % 8], 2 * (i / 8 % 4), 3), field(top[i % 8], i / 8, 1), 2));
     }
-    VERB void scales(const Rows& rows, F* scale, F*) {
-        B v[4], last[4];
+    template <class From>
+    VERB void scales(const From& rows, F* scale, F*) {
+        B v[4];
         rows.columns(92, v);     // 12 bytes of scales in v[1] to v[3]: low halves in eight bytes, then the two bits above
-        rows.columns(94, last);  // bytes 108 and 109 are d
-        const F d = high_halves(last[3]);
+        const F d = rows.halves(108);
         B six[4];
         UNROLL
         for (int i = 0; i < 4; ++i) six[i] = with_bits(i < 2 ? low_nibbles(v[1 + i]) : high_nibbles(v[i - 1]), field(v[3], 2 * i, 3), 4);
@@ -214,9 +241,11 @@ struct Q3_K : Large<Block::Q3_K, 7, 2, 16, false> {
 };
 
 struct Q4_K : Large<Block::Q4_K, 15, kNoOffset, 32, true> {
-    VERB void codes(const Rows& rows, Codes* out) { runs(rows, 16, out); }
+    template <class From, class Put>
+    VERB void codes(const From& rows, Put put) { runs(rows, 16, put); }
     // Runs of 32 bytes: 32 low halves, then 32 high halves.
-    VERB void runs(const Rows& rows, int at, Codes* out) {
+    template <class From, class Put>
+    VERB void runs(const From& rows, int at, Put put) {
         UNROLL
         for (int run = 0; run < 4; ++run) {
             B v[8];
@@ -224,13 +253,14 @@ struct Q4_K : Large<Block::Q4_K, 15, kNoOffset, 32, true> {
             for (int i = 0; i < 2; ++i) rows.columns(at + 32 * run + 16 * i, v + 4 * i);
             UNROLL
             for (int i = 0; i < 8; ++i) {
-                store_codes(out[16 * run + i], low_nibbles(v[i]));
-                store_codes(out[16 * run + 8 + i], high_nibbles(v[i]));
+                put(16 * run + i, low_nibbles(v[i]));
+                put(16 * run + 8 + i, high_nibbles(v[i]));
             }
         }
     }
     // d, dmin, and 12 bytes of six-bit numbers: four scales, four minimums, then their rest in halves and in the top bits before them.
-    VERB void scales(const Rows& rows, F* scale, F* minimum) {
+    template <class From>
+    VERB void scales(const From& rows, F* scale, F* minimum) {
         B v[4];
         rows.columns(0, v);
         const F d = low_halves(v[0]), m = minus(high_halves(v[0]));
@@ -245,19 +275,20 @@ struct Q4_K : Large<Block::Q4_K, 15, kNoOffset, 32, true> {
 };
 
 struct Q5_K : Large<Block::Q5_K, 31, kNoOffset, 32, true> {
-    VERB void codes(const Rows& rows, Codes* out) {
+    template <class From, class Put>
+    VERB void codes(const From& rows, Put put) {
         B fifth[8];
         UNROLL
         for (int i = 0; i < 2; ++i) rows.columns(16 + 16 * i, fifth + 4 * i);
-        Q4_K::runs(rows, 48, out);
-        UNROLL
-        for (int i = 0; i < kQuads; ++i) store_codes(out[i], with_bits(load_bytes(out[i]), field(fifth[i % 8], i / 8, 1), 4));
+        Q4_K::runs(rows, 48, [&](int i, B v) __attribute__((always_inline)) { put(i, with_bits(v, field(fifth[i % 8], i / 8, 1), 4)); });
     }
-    VERB void scales(const Rows& rows, F* scale, F* minimum) { Q4_K::scales(rows, scale, minimum); }
+    template <class From>
+    VERB void scales(const From& rows, F* scale, F* minimum) { Q4_K::scales(rows, scale, minimum); }
 };
 
 struct Q6_K : Large<Block::Q6_K, 63, 5, 16, false> {
-    VERB void codes(const Rows& rows, Codes* out) {
+    template <class From, class Put>
+    VERB void codes(const From& rows, Put put) {
         UNROLL
         for (int half = 0; half < 2; ++half) {
             B low[16], top[8];
@@ -266,33 +297,32 @@ struct Q6_K : Large<Block::Q6_K, 63, 5, 16, false> {
             UNROLL
             for (int i = 0; i < 2; ++i) rows.columns(128 + 32 * half + 16 * i, top + 4 * i);
             UNROLL
-            for (int i = 0; i < 32; ++i) store_codes(out[32 * half + i], with_bits(field(low[i % 16], 4 * (i / 16), 15), field(top[i % 8], 2 * (i / 8), 3), 4));
+            for (int i = 0; i < 32; ++i) put(32 * half + i, with_bits(field(low[i % 16], 4 * (i / 16), 15), field(top[i % 8], 2 * (i / 8), 3), 4));
         }
     }
-    VERB void scales(const Rows& rows, F* scale, F*) {
-        B v[4], last[4];
+    template <class From>
+    VERB void scales(const From& rows, F* scale, F*) {
+        B v[4];
         rows.columns(192, v);
-        rows.columns(194, last);  // bytes 208 and 209 are d
-        const F d = high_halves(last[3]);
+        const F d = rows.halves(208);
         UNROLL
         for (int j = 0; j < 16; ++j) scale[j] = mul(d, to_float(signed_byte_of(v, j)));
     }
 };
 
 struct IQ4_XS : Large<Block::IQ4_XS, 255, 7, 32, false> {
-    VERB void codes(const Rows& rows, Codes* out) {
+    template <class From, class Put>
+    VERB void codes(const From& rows, Put put) {
         UNROLL
         for (int run = 0; run < 8; ++run) {
             B v[4];
             rows.columns(8 + 16 * run, v);
             UNROLL
-            for (int i = 0; i < 4; ++i) {
-                store_codes(out[8 * run + i], look_up(low_nibbles(v[i]), kCodebook));
-                store_codes(out[8 * run + 4 + i], look_up(high_nibbles(v[i]), kCodebook));
-            }
+            for (int i = 0; i < 8; ++i) put(8 * run + i, look_up(field(v[i % 4], 4 * (i / 4), 15), kCodebook));
         }
     }
-    VERB void scales(const Rows& rows, F* scale, F*) {
+    template <class From>
+    VERB void scales(const From& rows, F* scale, F*) {
         B v[4];
         rows.columns(0, v);  // d, eight pairs of high bits, eight low halves
         const F d = low_halves(v[0]);

@@ -1,5 +1,5 @@
-// The product with quantized weights, for any number of tokens. A slice of 16 rows is taken apart once and met by all tokens. For one
-// token this costs less than reading the weights does; for many it is next to nothing.
+// The product with quantized weights, for any number of tokens. A slice of 16 rows is taken apart once and met by all tokens: by one while
+// its codes are in registers, by more as a panel in the nearest cache. Both add in the same order, so they give the same bits.
 
 namespace camelid::CAMELID_ISA {
 
@@ -19,9 +19,9 @@ struct PanelScratch {
     alignas(64) uint8_t copy[16 * kMaxSliceBytes];
 };
 
-template <class Type>
-static __attribute__((noinline)) void fill_panel(const Rows& rows, Panel& panel) {
-    Type::codes(rows, panel.codes);
+template <class Type, class From>
+static __attribute__((noinline)) void fill_panel(const From& rows, Panel& panel) {
+    Type::codes(rows, [&](int quad, B codes) __attribute__((always_inline)) { store_codes(panel.codes[quad], codes); });
     F scales[16], minimums[16];
     Type::scales(rows, scales, minimums);
     UNROLL
@@ -37,6 +37,9 @@ struct Meeting {
     static constexpr int kMost = Most, kRest = RestShift, kSub = Sub, kGroup = kProducts<Most> < Sub / 4 ? kProducts<Most> : Sub / 4;
     static constexpr bool kHasMinimum = Minimum;
 };
+
+template <class Type>
+using MeetingOf = Meeting<Type::kMost <= 15 ? 15 : Type::kMost, kRestShift<Type>, Type::kSub, Type::kHasMinimum>;
 
 // The integer sums of sub-block j, for `Tokens` slices of activations that follow each other.
 template <class How, int Tokens>
@@ -107,39 +110,91 @@ static void multiply_tokens(const Panel* panels, const Slice* x, int64_t count, 
     multiply_rest<How>(panels, x + token, count - token, sums + kTileRows * token);
 }
 
-// Write the sums of `count` tokens from `base` on, for 16 rows or what is left of them.
-VERB void write_sums(const Product& p, int64_t row, int64_t end, int64_t base, int64_t count, const float* sums) {
+// Write the sums of `count` tokens from `base` on, `stride` floats apart, for 16 rows or what is left of them.
+VERB void write_sums(const Product& p, int64_t row, int64_t end, int64_t base, int64_t count, const float* sums, int stride) {
     const int rows = static_cast<int>(end - row < 16 ? end - row : 16);
     for (int64_t t = 0; t < count; ++t) {
-        F y = load(sums + kTileRows * t);
+        F y = load(sums + stride * t);
         if (p.bias) y = add(y, load_first(p.bias + row, rows));
         store_first(p.out + (base + t) * p.weight.rows + row, y, rows);
     }
 }
 
-// One slice of 16 rows into a panel, while the one that comes next is fetched: that of the same rows, or at the end `next`.
-template <class Type>
-static void fill_from(const Product& p, int64_t row, int64_t end, int64_t slice, const uint8_t* next, PanelScratch& s, int v) {
+// Call `use` with the slice of 16 rows from `row` on. While it is read, the one that comes next is fetched: that of the same rows, or at
+// the end of them `next`.
+template <class Type, class Use>
+VERB void with_slice(const Product& p, int64_t row, int64_t end, int64_t slice, const uint8_t* next, uint8_t* copy, Use use) {
+    const uint8_t* rows = p.weight.data + row * p.weight.row_bytes;
+    if (p.weight.turned_from(row)) return use(Turned<Type>{rows + 16 * slice * kSliceBytes<Type>});
     const int64_t columns = p.weight.columns - 256 * slice;
-    const uint8_t* at = p.weight.data + row * p.weight.row_bytes + slice * kSliceBytes<Type>;
-    const Rows rows(at, p.weight.row_bytes, columns > 256 ? at + kSliceBytes<Type> : next);
-    fill_panel<Type>(whole<Type>(rows, static_cast<int>(end - row), columns, s.copy), s.panels[v]);
+    const uint8_t* at = rows + slice * kSliceBytes<Type>;
+    use(whole<Type>(Rows(at, p.weight.row_bytes, columns > 256 ? at + kSliceBytes<Type> : next), static_cast<int>(end - row), columns, copy));
 }
 
 template <class Type>
 static void multiply_tile(const Product& p, int64_t row, int64_t end, int64_t base, int64_t count, const uint8_t* ahead, PanelScratch& s) {
-    using How = Meeting<Type::kMost <= 15 ? 15 : Type::kMost, kRestShift<Type>, Type::kSub, Type::kHasMinimum>;
     memset(s.sums, 0, static_cast<size_t>(count) * sizeof(float) * kTileRows);
     for (int64_t slice = 0; 256 * slice < p.weight.columns; ++slice) {
         for (int v = 0; v < kRowVectors && row + 16 * v < end; ++v)
-            fill_from<Type>(p, row + 16 * v, end, slice, ahead + 16 * v * p.weight.row_bytes, s, v);
-        multiply_tokens<How>(s.panels, p.activations.slices + slice * p.tokens + base, count, s.sums);
+            with_slice<Type>(p, row + 16 * v, end, slice, ahead + 16 * v * p.weight.row_bytes, s.copy, [&](const auto& rows) { fill_panel<Type>(rows, s.panels[v]); });
+        multiply_tokens<MeetingOf<Type>>(s.panels, p.activations.slices + slice * p.tokens + base, count, s.sums);
     }
-    for (int v = 0; v < kRowVectors && row + 16 * v < end; ++v) write_sums(p, row + 16 * v, end, base, count, s.sums + 16 * v);
+    for (int v = 0; v < kRowVectors && row + 16 * v < end; ++v) write_sums(p, row + 16 * v, end, base, count, s.sums + 16 * v, kTileRows);
+}
+
+// ---- one token
+
+// The integer sums of two sub-blocks at a time, and the float sum that they go into.
+template <class How>
+struct Meet {
+    const Slice& x;
+    F sum;
+    P part[2];
+    I total[2];
+
+    INLINE void add(int quad, const W<How::kMost>& w, const F* scales, const F* minimums) {
+        constexpr int kQuadsApiece = How::kSub / 4;
+        const int j = quad / kQuadsApiece, at = quad % kQuadsApiece;
+        const B four = broadcast_quad(x.codes + 4 * quad);
+        part[j % 2] = at % How::kGroup == 0 ? products<How::kMost>(w, four) : add_products<How::kMost>(part[j % 2], w, four);
+        if (at % How::kGroup < How::kGroup - 1) return;
+        total[j % 2] = at == How::kGroup - 1 ? widened(part[j % 2]) : add_i(total[j % 2], widened(part[j % 2]));
+        if (at == kQuadsApiece - 1) add_sub_block(j, scales[j], minimums[j]);
+    }
+    INLINE void add_sub_block(int j, F scale, F minimum) {
+        sum = fused(mul(scale, set1(x.scales[How::kSub * j / 32])), to_float(without_offset<How>(total[j % 2], x, j)), sum);
+        if constexpr (How::kHasMinimum) sum = fused(minimum, low<How>(x, j), sum);
+    }
+};
+
+template <class Type, class From>
+static __attribute__((noinline)) void meet_slice(const From& rows, const Slice& x, float* sums) {
+    F scales[16], minimums[16];
+    Type::scales(rows, scales, minimums);
+    Meet<MeetingOf<Type>> meet{x, load(sums), {}, {}};
+    Type::codes(rows, [&](int quad, B codes) __attribute__((always_inline)) { meet.add(quad, prepare<MeetingOf<Type>::kMost>(codes), scales, minimums); });
+    store(sums, meet.sum);
 }
 
 template <class Type>
+static void multiply_one(const Product& p, int64_t begin, int64_t end, const uint8_t* ahead, PanelScratch& s) {
+    for (int64_t row = begin; row < end; row += 16) {
+        const uint8_t* next = row + 16 < end ? p.weight.data + (row + 16) * p.weight.row_bytes : ahead;
+        memset(s.sums, 0, sizeof(float) * 16);
+        for (int64_t slice = 0; 256 * slice < p.weight.columns; ++slice)
+            with_slice<Type>(p, row, end, slice, next, s.copy, [&](const auto& rows) { meet_slice<Type>(rows, p.activations.slices[slice], s.sums); });
+        write_sums(p, row, end, 0, 1, s.sums, 16);
+    }
+}
+
+// The types of most files. Others go by the panel for one token, too: each more costs seconds of compiling.
+template <class Type>
+constexpr bool kIsCommon = Type::kType == Block::Q4_K || Type::kType == Block::Q5_K || Type::kType == Block::Q6_K || Type::kType == Block::Q8_0 || Type::kType == Block::Q4_0;
+
+template <class Type>
 static void multiply_quantized(const Product& p, int64_t begin, int64_t end, const uint8_t* ahead, void* scratch) {
+    if constexpr (kIsCommon<Type>)
+        if (p.tokens == 1) return multiply_one<Type>(p, begin, end, ahead, *static_cast<PanelScratch*>(scratch));
     for (int64_t base = 0; base < p.tokens; base += kPanelTokens) {
         const int64_t count = p.tokens - base < kPanelTokens ? p.tokens - base : kPanelTokens;
         for (int64_t row = begin; row < end; row += kTileRows) {

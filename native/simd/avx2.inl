@@ -67,7 +67,6 @@ VERB float highest(F v) {
 VERB I zero_i() { return {_mm256_setzero_si256(), _mm256_setzero_si256()}; }
 VERB I set1_i(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_epi32(x)}; }
 VERB I load_i(const int32_t* p) { return {_mm256_loadu_si256(wide(p)), _mm256_loadu_si256(wide(p + 8))}; }
-VERB void store_i(int32_t* p, I v) { _mm256_storeu_si256(wide(p), v.a); _mm256_storeu_si256(wide(p + 8), v.b); }
 VERB I add_i(I x, I y) { return {_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)}; }
 VERB I sub_i(I x, I y) { return {_mm256_sub_epi32(x.a, y.a), _mm256_sub_epi32(x.b, y.b)}; }
 VERB I shift_left(I x, int n) { return {_mm256_slli_epi32(x.a, n), _mm256_slli_epi32(x.b, n)}; }
@@ -96,7 +95,6 @@ VERB void store_bytes(int8_t* p, I v) {  // packs work within 128 bits, so put t
 }
 
 VERB B load_bytes(const void* p) { return {_mm256_loadu_si256(wide(p)), _mm256_loadu_si256(wide(p) + 1)}; }
-VERB B set1_bytes(int8_t x) { return {_mm256_set1_epi8(x), _mm256_set1_epi8(x)}; }
 VERB B broadcast_quad(const void* p) {
     int32_t quad;
     memcpy(&quad, p, 4);

@@ -53,7 +53,6 @@ VERB float highest(F v) {
 VERB I zero_i() { return _mm512_setzero_si512(); }
 VERB I set1_i(int32_t x) { return _mm512_set1_epi32(x); }
 VERB I load_i(const int32_t* p) { return _mm512_loadu_si512(p); }
-VERB void store_i(int32_t* p, I v) { _mm512_storeu_si512(p, v); }
 VERB I add_i(I a, I b) { return _mm512_add_epi32(a, b); }
 VERB I sub_i(I a, I b) { return _mm512_sub_epi32(a, b); }
 VERB I shift_left(I a, int n) { return _mm512_slli_epi32(a, static_cast<unsigned>(n)); }
@@ -70,7 +69,6 @@ VERB F exponent_bits(I n) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_
 VERB void store_bytes(int8_t* p, I v) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(v)); }
 
 VERB B load_bytes(const void* p) { return _mm512_loadu_si512(p); }
-VERB B set1_bytes(int8_t x) { return _mm512_set1_epi8(x); }
 VERB B broadcast_quad(const void* p) {
     int32_t quad;
     memcpy(&quad, p, 4);

@@ -70,7 +70,6 @@ VERB float highest(F x) {
 VERB I zero_i() { I r; EACH r.v[i] = 0; return r; }
 VERB I set1_i(int32_t x) { I r; EACH r.v[i] = x; return r; }
 VERB I load_i(const int32_t* p) { I r; memcpy(r.v, p, 64); return r; }
-VERB void store_i(int32_t* p, I v) { memcpy(p, v.v, 64); }
 VERB I add_i(I a, I b) { EACH a.v[i] += b.v[i]; return a; }
 VERB I sub_i(I a, I b) { EACH a.v[i] -= b.v[i]; return a; }
 VERB I shift_left(I a, int n) { EACH a.v[i] = static_cast<int32_t>(static_cast<uint32_t>(a.v[i]) << n); return a; }
@@ -88,7 +87,6 @@ VERB F exponent_bits(I n) { F r; EACH r.v[i] = bits_float(static_cast<uint32_t>(
 VERB void store_bytes(int8_t* p, I x) { EACH p[i] = static_cast<int8_t>(x.v[i]); }
 
 VERB B load_bytes(const void* p) { B r; memcpy(r.v, p, 64); return r; }
-VERB B set1_bytes(int8_t x) { B r; memset(r.v, x, 64); return r; }
 VERB B broadcast_quad(const void* p) { B r; EACH memcpy(r.v + 4 * i, p, 4); return r; }
 VERB I dwords(const B& x) { I r; memcpy(r.v, x.v, 64); return r; }
 VERB B bytes(const I& x) { B r; memcpy(r.v, x.v, 64); return r; }

@@ -68,6 +68,7 @@ class ModelSettings:
     go_template: bool = True
     adapter: tuple[tuple[str, str], ...] = ()
     draft: str | None = None
+    fast_copies: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -377,6 +378,16 @@ SETTINGS: tuple[Setting, ...] = (
         "Folder of the models that are pulled. Default: camelid/models where the system keeps data (XDG_DATA_HOME). "
         "Models of Ollama (OLLAMA_MODELS) are found, too, and left alone.",
         "FOLDER",
+    ),
+    Setting(
+        "fast_copies",
+        ("CAMELID_FAST_COPIES",),
+        parse_choice("auto", "on", "existing", "off"),
+        _DEFAULT_MODEL.fast_copies,
+        "Whether a model that runs on the CPU gets a second copy of its weights on disk, laid out for the processor, "
+        "which is read in place of the first: `on`; `auto`, where the disk has ten times its size free; `existing`, "
+        "only those that are there; `off`. Answers are the same with and without.",
+        "CHOICE",
     ),
     Setting(
         "keep_alive",

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from camelid.errors import NotFound
-from camelid.store.local import GIVE, ModelFiles, find, stamp
+from camelid.store.local import GIVE, ModelFiles, find
+from camelid.store.stamps import stamp
 
 
 def test_a_file_is_found_by_its_path_and_called_by_its_stem(tmp_path: Path) -> None:

@@ -16,12 +16,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from camelid.formats.blocks import BlockType
+from camelid.formats.fast_copy import FastCopy, Fill, Matrix
 from camelid.types import Sampling
 
 Array = Any  # numpy for reference and cpu, a torch tensor for gpu
@@ -255,3 +256,18 @@ class Backend(Protocol):
 
     def memory(self) -> Memory:
         """Say how much memory there is."""
+
+
+@runtime_checkable
+class Copier(Protocol):
+    """A backend that reads weights faster from a copy of them in a layout of its own. The results are the same."""
+
+    @property
+    def layout(self) -> str:
+        """The layout's name; another one for every change of it."""
+
+    def read_from(self, copy: FastCopy) -> None:
+        """Take the weights that are placed from now on out of the copy, where they are in it."""
+
+    def copyable(self) -> tuple[Sequence[Matrix], Fill]:
+        """Return the placed weights that a copy would be of, and what fills it. Both may be used in another thread."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from camelid.cli.store import models_option
+from camelid.cli.store import models_option, size_of
 from camelid.errors import InvalidRequest
 from camelid.settings import ModelSettings, group, read_settings
 
@@ -51,7 +51,7 @@ def command(name: str, wanted: str | None, as_json: bool, of_registry: bool, mod
     elif wanted is not None:
         click.echo(_text(shown, wanted), nl=False)
     else:
-        click.echo("\n".join(_lines(sections(shown))))
+        click.echo("\n".join(_lines([*sections(shown), *_copy_section(shown, settings.models)])))
 
 
 def _text(shown: Overview, wanted: str) -> str:
@@ -83,6 +83,18 @@ def sections(shown: Overview) -> list[Section]:
         ("License", _beginning(shown.license)),
     ]
     return [(title, rows) for title, rows in found if rows]
+
+
+def _copy_section(shown: Overview, models: str | None) -> list[Section]:
+    """Return where the fast copy of the weights lies, and its size, if there is one."""
+    from camelid.store.copies import place_of
+    from camelid.store.places import own_store
+
+    weights = shown.files.weights
+    path = place_of(weights, own_store(models).folder).path if weights.is_file() else None
+    if path is None or not path.is_file():
+        return []
+    return [("Fast copy", [("size", size_of(path.stat().st_size)), ("path", str(path))])]
 
 
 def _beginning(text: str) -> list[tuple[str, ...]]:

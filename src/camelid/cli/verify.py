@@ -12,7 +12,10 @@ from camelid.cli.store import models_option, opened
 @click.argument("names", nargs=-1)
 @models_option
 def command(names: tuple[str, ...], models: str | None) -> None:
-    """Read models and check every byte against its digest; all models, if none is named."""
+    """Read models and check every byte against its digest; all models, if none is named.
+
+    A damaged fast copy (see --fast-copies of `serve`) is deleted: the model does without.
+    """
     from camelid.store.names import parse_name
 
     store = opened(models)
@@ -20,4 +23,8 @@ def command(names: tuple[str, ...], models: str | None) -> None:
         entry = store.entry(name)
         with bar(f"reading {name}", entry.manifest.size) as done:
             store.verify(entry, done)
+        if store.drop_damaged_copy(entry):
+            click.echo(
+                f"the fast copy of {name} was damaged and is deleted; another is made when it is served", err=True
+            )
         click.echo(f"{name}: sound")

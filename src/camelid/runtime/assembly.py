@@ -27,9 +27,10 @@ from camelid.models.memory import num_pages
 from camelid.models.placing_adapters import place_adapter
 from camelid.models.rope import attention_spec
 from camelid.models.spec import ModelSpec
-from camelid.store.local import stamp
+from camelid.store.stamps import stamp
 
 from .adapters import key_of
+from .fast_copies import FastCopies
 from .frames import Load
 from .prefix_files import PrefixFiles
 
@@ -45,9 +46,12 @@ def open_engine(load: Load, say: Callable[[str], None]) -> tuple[Engine | Encode
     settings = load.settings
     backend = choose_backend(settings)
     say("placing the weights")
+    copies = FastCopies.of(load, backend)
+    copies.use()
     checkpoint = open_adapted(load.path, load.adapters)
     table = Adapters()
     model = load_model(checkpoint, backend, table)  # what the backend keeps of the mapping keeps it open
+    copies.make_later()
     limits = EngineSettings(
         vocabulary_size=model.spec.vocab_size,
         context_length=load.context_length,

@@ -21,7 +21,8 @@ from camelid.models.load import read_spec
 from camelid.models.memory import memory_need
 from camelid.models.spec import ModelSpec
 from camelid.settings import ModelSettings
-from camelid.store.local import ModelFiles, find, stamp
+from camelid.store.local import ModelFiles, find
+from camelid.store.stamps import stamp
 from camelid.text.templates import ChatTemplate, load_go_template, load_template
 from camelid.text.tokenizer import Tokenizer
 

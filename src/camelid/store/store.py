@@ -17,6 +17,7 @@ from camelid.errors import DamagedBlob, FormatError, NotFound, StoreError, Unsup
 from camelid.formats.json_file import load_json
 
 from .blobs import Blobs, Digest, hash_file
+from .copies import FOLDER, is_sound, place_of, useless_copies
 from .files import DISK, Disk
 from .locks import locked
 from .manifests import DOCKER_LAYER, OLLAMA_LAYER, Layer, Manifest, Manifests
@@ -62,6 +63,7 @@ class Store:
         self.folder = folder
         self.is_own = is_own
         self.disk = disk
+        self.copies = folder / FOLDER
         self.making = folder / "making"  # where a model's weights are written before they are a blob
         self.blobs = Blobs(folder / "blobs", disk)
         self.manifests = Manifests(folder / "manifests", disk)
@@ -187,7 +189,10 @@ class Store:
             paths = [self.blobs.path(layer.digest) for layer in entry.manifest.blobs if layer.digest not in kept]
             for path in paths:
                 self.disk.unlink(path)
-        return paths
+            copies = list(useless_copies(self.copies))
+            for path in copies:
+                self.disk.unlink(path)
+        return [*paths, *copies]
 
     def verify(self, entry: Entry, progress: Callable[[int], object] = lambda _: None) -> None:
         """Read all of a model's blobs and check them. Raises DamagedBlob for the first that is another."""
@@ -201,6 +206,15 @@ class Store:
                     hint=f"camelid rm {entry.name}; camelid pull {entry.name}",
                 )
 
+    def drop_damaged_copy(self, entry: Entry) -> bool:
+        """Read the fast copy of a model's weights, if there is one; delete it, and return True, if it is damaged."""
+        weights = self.weights(entry)
+        path = place_of(weights, self.folder).path if weights.is_file() else None
+        if path is None or not path.is_file() or is_sound(path):
+            return False
+        self.disk.unlink(path)
+        return True
+
     def leftovers(self) -> list[Leftover]:
         """Return the files that no model needs: blobs, and downloads that nobody goes on with."""
         self._check_own()
@@ -209,7 +223,8 @@ class Store:
         partial = [path for path in self.blobs.folder.glob("sha256-*-partial*") if path.stat().st_mtime < old_s]
         begun = (*self.manifests.folder.glob("*/*/*/.*.part"), *self.making.glob("*"))
         partial += [path for path in begun if path.is_file() and path.stat().st_mtime < old_s]
-        return [Leftover(path, path.stat().st_size) for path in (*unused, *sorted(partial, reverse=True))]
+        found = (*unused, *sorted(partial, reverse=True), *useless_copies(self.copies))
+        return [Leftover(path, path.stat().st_size) for path in found]
 
     def prune(self) -> list[Leftover]:
         """Delete the files that no model needs, and return what they were."""

@@ -27,9 +27,21 @@ def probe_reading(isa: str, threads: int, num_bytes: int, ahead: int, seconds: f
     """
 
 class Weight:
-    """A weight matrix in place: rows is (rows, bytes per row); it is kept, not copied."""
+    """A weight matrix in place: rows is (rows, bytes per row); it is kept, not copied.
 
-    def __init__(self, rows: NDArray[np.uint8], ggml_id: int, columns: int) -> None: ...
+    `is_turned`: the bytes are what `turn` wrote.
+    """
+
+    def __init__(self, rows: NDArray[np.uint8], ggml_id: int, columns: int, is_turned: bool = False) -> None: ...
+    @property
+    def can_turn(self) -> bool:
+        """Whether the matrix can lie turned: quantized, and every row whole slices of 256 weights."""
+
+    def turn(self, begin: int, out: NDArray[np.uint8]) -> None:
+        """Write the rows from `begin` on, as many as `out` has, turned: native/ops.h says how.
+
+        Both ends are multiples of 16, or the end of the matrix.
+        """
 
 class Cache:
     """Keys and values of all layers, in pages. Raises MemoryError."""

@@ -11,12 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camelid.errors import InvalidSetting, OutOfMemory, UnsupportedFormat
+from camelid.formats.fast_copy import FastCopy, Fill, Matrix
 
 from ..base import AttentionSpec, Batch, CacheType, Draw, Drawn, Forward, Memory, Tensor
 from . import machine
 from ._native import Cache, Processor, available_isas
 from .encoders import Workers
 from .ops import CpuOps, Floats, Pages, Placed, PlacedPair
+from .turning import LAYOUT, Turning
 
 MAX_THREADS = 1024
 
@@ -36,6 +38,7 @@ class CpuBackend:
         self._processor = Processor(threads or machine.default_threads(), isa or available[-1])
         self._workers = Workers(self._processor.threads)
         self._pages: Pages | None = None
+        self._turning = Turning()
 
     @property
     def name(self) -> str:
@@ -50,9 +53,19 @@ class CpuBackend:
         """
         rows = np.ascontiguousarray(tensor.rows)
         try:
-            return Placed(rows, tensor.block_type.ggml_id, tensor.shape[-1])
+            return self._turning.place(tensor.name, rows, tensor.block_type.ggml_id, tensor.shape[-1])
         except ValueError as error:
             raise UnsupportedFormat(tensor.name, "its block type", tensor.block_type.name, str(error)) from error
+
+    layout = LAYOUT
+
+    def read_from(self, copy: FastCopy) -> None:
+        """Take the weights that are placed from now on out of the copy, where they are in it."""
+        self._turning.read_from(copy)
+
+    def copyable(self) -> tuple[Sequence[Matrix], Fill]:
+        """Return the placed weights that a copy would be of, and what fills it."""
+        return self._turning.copyable()
 
     def place_vector(self, values: NDArray[np.float32]) -> Floats:
         """Return the values as a contiguous vector."""

@@ -22,10 +22,10 @@ Floats = NDArray[np.float32]
 class Placed:
     """A weight as the extension sees it, with its shape."""
 
-    def __init__(self, rows: NDArray[np.uint8], ggml_id: int, columns: int) -> None:
+    def __init__(self, rows: NDArray[np.uint8], ggml_id: int, columns: int, is_turned: bool = False) -> None:
         self.rows = len(rows)
         self.columns = columns
-        self.weight = Weight(rows, ggml_id, columns)
+        self.weight = Weight(rows, ggml_id, columns, is_turned)
 
 
 PANEL_COLUMNS = 32  # ops.h: outputs whose `up` weights lie together
