@@ -19,7 +19,7 @@ from camelid.formats import Checkpoint
 from camelid.models.lora import lora_files, open_lora
 from camelid.models.placing_adapters import adapter_bytes
 from camelid.models.spec import ModelSpec
-from camelid.store.local import stamp
+from camelid.store.stamps import stamp
 
 from .engine_port import EnginePort
 from .frames import Adapt
