@@ -138,7 +138,10 @@ def test_where_there_is_no_copy_nothing_is_done(load: Load, change: str, tmp_pat
     assert FastCopies.of(other, backend).place is None
 
 
-@pytest.mark.parametrize(("wish", "free_times", "is_made"), [("auto", 9, False), ("auto", 11, True), ("on", 2, True), ("existing", 99, False)])
+@pytest.mark.parametrize(
+    ("wish", "free_times", "is_made"),
+    [("auto", 9, False), ("auto", 11, True), ("on", 2, True), ("existing", 99, False)],
+)
 def test_a_copy_is_made_by_itself_only_where_there_is_ample_room(
     load: Load, monkeypatch: pytest.MonkeyPatch, wish: str, free_times: int, is_made: bool
 ) -> None:
