@@ -65,7 +65,7 @@ def test_a_choice_leaves_what_it_says(
     tools = (WEATHER, TIME)
     assert accepts(checker, call_grammar(tools, choice, None), text) == is_accepted
     if is_accepted and text != "Hello!\nHow are you?":
-        splitter = ToolCallSplitter([tool.name for tool in tools])
+        splitter = ToolCallSplitter([tool.name for tool in tools], has_grammar=True)
         pieces = splitter.push(text) + splitter.finish()
         written = [json.loads(call) for call in text.split("; ")]
         assert pieces == [ToolCallPiece(call["name"], json.dumps(call["parameters"])) for call in written]

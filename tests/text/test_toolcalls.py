@@ -78,11 +78,62 @@ CASES: dict[str, tuple[str, list[Piece]]] = {
         "So: <function=noop>{}</function>; <function=noop>{}</function>\nbye",
         [TextPiece("So:"), NOOP, NOOP, TextPiece("\nbye")],
     ),
+    "no arguments": ('{"name": "noop"}', [NOOP]),
+    "null for arguments": ('{"type": "function", "name": "noop", "parameters": null}', [NOOP]),
+    # what the reference parser of these forms gets wrong
+    "apostrophes in arguments": (
+        """{"name": "get_weather", "parameters": {"city": "L'Aquila", "say": "it's \\"it\\""}}""",
+        [weather(city="L'Aquila", say='it\'s "it"')],
+    ),
+    "apostrophes in a function tag": (
+        """<function=get_weather>{"city": "L'Aquila"}</function>""",
+        [weather(city="L'Aquila")],
+    ),
+    "objects in a function tag": (
+        '<function=get_weather>{"at": {"city": {"name": "Bern"}}, "days": [{"n": 1}]}</function>',
+        [weather(at={"city": {"name": "Bern"}}, days=[{"n": 1}])],
+    ),
+    "values of a built-in": (
+        PYTHON_TAG + """brave_search.call(query="it's", near={'city': 'Bern', "at": (1, -2.5)}, kinds=['a', True])""",
+        [
+            ToolCallPiece(
+                "brave_search",
+                '{"query": "it\'s", "near": {"city": "Bern", "at": [1, -2.5]}, "kinds": ["a", true]}',
+            )
+        ],
+    ),
+    # lists, as Python writes them and as JSON
+    "a list of a call": ('[get_weather(city="Bern")]', [weather(city="Bern")]),
+    "a list of calls": (
+        """[get_weather(a='L"A', days=[1, 2], deep={"a": {"b": None}}), noop(), get_weather(city="it's (a) ]")]""",
+        [weather(a='L"A', days=[1, 2], deep={"a": {"b": None}}), NOOP, weather(city="it's (a) ]")],
+    ),
+    "a list over several lines": (
+        '[\n  noop(),\n  get_weather(\n    city="Bern",\n  ),\n]\n',
+        [NOOP, weather(city="Bern")],
+    ),
+    "a list behind the tag": (PYTHON_TAG + "[noop()]", [NOOP]),
+    "text before a list": ("So:\n[noop()]", [TextPiece("So:"), NOOP]),
+    "escapes in a list": ('[get_weather(city="a\\n\\u00fc\\x41\\"")]', [weather(city='a\nüA"')]),
+    "a list of objects": (f"[{CALL}, {CALL}]", [NOOP, NOOP]),
+    "a list of one object over lines": ('[\n{"name": "get_weather", "parameters": {"a": [1]}}\n]', [weather(a=[1])]),
     # no calls
+    "a list with another function": only_text("[noop(), other()]"),
+    "a list with a position": only_text("[get_weather('Bern')]"),
+    "a list with a value": only_text("[noop(), 1]"),
+    "a list that is called": only_text("[noop(a=noop())]"),
+    "a list of a comparison": only_text("[noop(a==1)]"),
+    "a list without its end": only_text('[get_weather(city="Bern"'),
+    "a list of words": only_text("[noop, get_weather]"),
+    "a list of answers": only_text('[{"name": "Bob"}, {"name": "noop"}]'),
+    "a list of calls and answers": only_text(f'[{CALL}, {{"name": "Bob"}}]'),
+    "a list in a line": only_text("Use [noop()]"),
+    "an empty list": only_text("[]"),
     "plain text": ("Hello <b>|</b> {x} \n", [TextPiece("Hello <b>|</b> {x} \n")]),
     "a json answer": only_text('{"answer": {"name": "noop"}}'),
     "another name": only_text('{"name": "Bob", "parameters": {}}'),
-    "no arguments": only_text('{"name": "noop"}'),
+    "arguments of another name": only_text('{"name": "noop", "values": {}}'),
+    "arguments that are a number": only_text('{"name": "noop", "parameters": 3}'),
     "arguments that are a list": only_text('{"name": "noop", "parameters": []}'),
     "broken json": only_text('{"name": "noop", "parameters": {,}}'),
     "not a number": only_text('{"name": "noop", "parameters": {"a": NaN}}'),
@@ -120,6 +171,11 @@ FRAGMENTS = (
     "</function>",
     '{"name": "noop", ',
     '"parameters": {}}',
+    "[noop(",
+    "get_weather(a=1)",
+    ")",
+    "]",
+    "'",
     "{",
     "}",
     '"',
@@ -146,7 +202,7 @@ def test_any_chunking_gives_the_same_pieces(output: tuple[str, list[str]], with_
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.text('{}":;, \n<|>/=abfunctio', max_size=60))
+@given(st.text('{}":;, \n<|>/=abfunctio[]()', max_size=60))
 def test_what_is_no_call_is_text_to_the_letter(text: str) -> None:
     pieces = split([text])
     assert pieces == ([TextPiece(text)] if text else [])
@@ -159,6 +215,26 @@ def test_plain_text_and_json_answers_are_not_held_back() -> None:
     splitter = ToolCallSplitter(TOOLS)
     assert splitter.push('{"ans') == [TextPiece('{"ans')]
     assert splitter.push('wer": 42') == [TextPiece('wer": 42')]
+    splitter = ToolCallSplitter(TOOLS)
+    assert splitter.push("[x") == [TextPiece("[x")]
+    splitter = ToolCallSplitter(TOOLS)
+    assert splitter.push('[{"ans') == [TextPiece('[{"ans')]
+
+
+@pytest.mark.parametrize("text", ["[noop()]", '{"name": "noop"}', f"[{CALL}]"])
+def test_where_a_grammar_holds_calls_to_one_form_other_forms_are_answers(text: str) -> None:
+    splitter = ToolCallSplitter(TOOLS, has_grammar=True)
+    pieces = [*splitter.push(text), *splitter.finish()]
+    assert "".join(piece.text for piece in pieces if isinstance(piece, TextPiece)) == text
+    splitter = ToolCallSplitter(TOOLS, has_grammar=True)
+    assert splitter.push(CALL) == [NOOP]
+
+
+def test_a_list_of_calls_comes_when_it_is_complete() -> None:
+    splitter = ToolCallSplitter(TOOLS)
+    assert splitter.push("[noop(), get_wea") == []
+    assert splitter.push('ther(city="Bern")') == []
+    assert splitter.push("]") == [NOOP, weather(city="Bern")]
 
 
 def test_lone_surrogates_in_arguments_stay_escaped() -> None:
@@ -172,7 +248,21 @@ def test_deep_nesting_is_text() -> None:
 
 
 @pytest.mark.parametrize(
-    "unit", ["\n", " ", "{", "{\n", "a", '{"name": "noop", "parameters": {"a": "', "[", "<function=noop>", ";"]
+    "unit",
+    [
+        "\n",
+        " ",
+        "{",
+        "{\n",
+        "a",
+        '{"name": "noop", "parameters": {"a": "',
+        "[",
+        "[\n",
+        "[noop(",
+        '[noop(a="',
+        "<function=noop>",
+        ";",
+    ],
 )
 def test_long_outputs_are_split_in_good_time(unit: str) -> None:
     started = time.process_time()

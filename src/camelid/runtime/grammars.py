@@ -36,6 +36,11 @@ def vocabulary_of(tokenizer: Tokenizer) -> Vocabulary:
     return Vocabulary(tokens, tuple(sorted(tokenizer.control_ids)), tuple(sorted(tokenizer.eos_ids)))
 
 
+def binds_calls(request: ChatRequest) -> bool:
+    """Tell whether the calls of an answer are held to a grammar."""
+    return needs_grammar(request.tools, request.tool_choice, has_answer=request.generation.grammar is not None)
+
+
 async def chat_grammar(model: LoadedModel, request: ChatRequest) -> Grammar | None:
     """Return what a conversation's answer must be, None for anything.
 
@@ -43,7 +48,7 @@ async def chat_grammar(model: LoadedModel, request: ChatRequest) -> Grammar | No
     called. Raises InvalidRequest, of which BadGrammar is one, naming the field.
     """
     own = request.generation.grammar
-    if not needs_grammar(request.tools, request.tool_choice, has_answer=own is not None):
+    if not binds_calls(request):
         return own
     if own is not None and own.kind not in (GrammarKind.JSON_SCHEMA, GrammarKind.LENIENT_SCHEMA):
         raise InvalidRequest(f"{own.field} cannot be kept beside tools, unless it is a JSON schema", field=own.field)

@@ -31,6 +31,7 @@ class GrowingAnswer:
         *,
         tools: Sequence[ToolSpec] = (),
         call_tag: str | None = None,
+        has_grammar: bool = False,
         allows_several: bool = True,
         continues_text: bool = False,
         clock_s: Callable[[], float] = time.monotonic,
@@ -38,7 +39,8 @@ class GrowingAnswer:
         """Begin an answer that may call `tools`, several times or once, or that goes on with the text of the prompt
         (`continues_text`). From now on its time runs, if it has a limit.
 
-        call_tag: what a call begins with, None for the forms of Llama 3.1.
+        call_tag: what a call begins with, None for the forms of Llama 3.1. has_grammar: a grammar holds the calls to
+        one form.
         """
         stopping = generation.stopping
         shown = _shown(tokenizer, call_tag) if tools else frozenset[int]()
@@ -47,7 +49,7 @@ class GrowingAnswer:
         self._choice = choice
         self._tokenizer = tokenizer
         self._detokenizer = Detokenizer(tokenizer, continues_text=continues_text, shown=shown)
-        self._splitter = _splitter([tool.name for tool in tools], call_tag) if tools else None
+        self._splitter = _splitter([tool.name for tool in tools], call_tag, has_grammar) if tools else None
         self._stops = StopMatcher(stopping.stop)
         self._is_plain = not (tools or stopping.stop)
         self._min_tokens = stopping.min_tokens
@@ -129,5 +131,7 @@ def _shown(tokenizer: Tokenizer, call_tag: str | None) -> frozenset[int]:
     return frozenset(token.id for spelling, token in tokenizer.control.items() if spelling in tag)
 
 
-def _splitter(tools: Sequence[str], call_tag: str | None) -> ToolCallSplitter | TaggedCallSplitter:
-    return ToolCallSplitter(tools) if call_tag is None else TaggedCallSplitter(call_tag, tools)
+def _splitter(tools: Sequence[str], call_tag: str | None, has_grammar: bool) -> ToolCallSplitter | TaggedCallSplitter:
+    if call_tag is None:
+        return ToolCallSplitter(tools, has_grammar=has_grammar)
+    return TaggedCallSplitter(call_tag, tools)

@@ -29,7 +29,7 @@ from camelid.types import (
     Stopping,
 )
 
-from .grammars import chat_grammar, prepare
+from .grammars import binds_calls, chat_grammar, prepare
 from .growing_answer import GrowingAnswer
 from .growing_answers import GrowingAnswers
 from .model import LoadedModel
@@ -56,6 +56,7 @@ def chat(model: LoadedModel, request: ChatRequest) -> AsyncGenerator[Event, None
             generation,
             tools=request.tools,
             call_tag=call_tag(model.text.template),
+            has_grammar=binds_calls(request),
             allows_several=request.tool_choice.allows_several,
             continues_text=request.continues_last,
         )

@@ -1,7 +1,7 @@
 """The forms of a call: what a piece of text says if it is one.
 
 Separate from the splitter because these look at text that is complete, or at the head of one, and keep no state.
-Nothing is evaluated: a call is read by a JSON parser or a regular expression.
+Nothing is evaluated: a call is read by a JSON parser, a regular expression or `python_values`.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ import re
 from collections.abc import Collection
 from typing import Any, NoReturn
 
+from .python_values import keyword_arguments
+
 CODE_INTERPRETER = "code_interpreter"
 MAX_SPACE = 64  # white space in front of a call or its parts; a model that repeats line ends for ever makes no call
 
 # The keys that a call may begin with. Models mix the form they were taught with that of APIs.
 _KEYS = ("name", "type", "function", "parameters", "arguments", "id")
+_KEYS_OF_A_CALL = frozenset(_KEYS)
 
 # The beginning of an object: its first key and, if that is a string, its value; each part may still be missing.
 _HEAD = re.compile(rf'\{{\s{{0,{MAX_SPACE}}}(?:"([^"\\]*)("?)\s*:?\s*(?:"([^"\\]*)("?))?)?')
 
 _BUILT_IN = re.compile(r"\s*(\w+)\.call\((.*)\)\s*", re.DOTALL)
-_VALUE = r"""\s*(\w+)\s*=\s*("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[^\s"',()]+)\s*"""
-_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
-_ARGUMENT = re.compile(_VALUE + r"(?:,|$)", re.DOTALL)
 
 
 def may_be_call(head: str, tools: Collection[str]) -> bool | None:
@@ -54,10 +54,17 @@ def _is_beginning(text: str, of: Collection[str]) -> bool | None:
     return None if any(word.startswith(text) for word in of) else False
 
 
-def json_call(text: str, tools: Collection[str]) -> tuple[str, str] | None:
+def json_call(text: str, tools: Collection[str], *, needs_arguments: bool = False) -> tuple[str, str] | None:
     """Return name and arguments (JSON text) if a complete JSON object calls one of the tools."""
-    value = parsed_object(text)
-    if value is None or value.get("type", "function") != "function":
+    return call_of(parsed_object(text), tools, needs_arguments=needs_arguments)
+
+
+def call_of(value: object, tools: Collection[str], *, needs_arguments: bool = False) -> tuple[str, str] | None:
+    """Return name and arguments (JSON text) if a JSON value calls one of the tools.
+
+    A call without arguments may leave them out, unless it `needs_arguments`; but then nothing else may be in it.
+    """
+    if not isinstance(value, dict) or value.get("type", "function") != "function":
         return None
     function = value.get("function", value)
     if isinstance(function, str):
@@ -67,6 +74,8 @@ def json_call(text: str, tools: Collection[str]) -> tuple[str, str] | None:
     arguments = function.get("parameters", function.get("arguments"))
     if isinstance(arguments, str):
         arguments = parsed_object(arguments)
+    elif arguments is None and function.keys() <= _KEYS_OF_A_CALL and not needs_arguments:
+        arguments = {}
     return (function["name"], written(arguments)) if isinstance(arguments, dict) else None
 
 
@@ -89,42 +98,29 @@ def built_in_call(text: str, tools: Collection[str]) -> tuple[str, str] | None:
     """Return name and arguments if the text after the tag is `name.call(key="value", …)` or code to be run."""
     matched = _BUILT_IN.fullmatch(text)
     if matched is not None and matched[1] in tools:
-        arguments = _keyword_arguments(matched[2])
+        arguments = keyword_arguments(matched[2])
         if arguments is not None:
             return matched[1], written(arguments)
     return (CODE_INTERPRETER, written({"code": text})) if CODE_INTERPRETER in tools else None
 
 
-def _keyword_arguments(text: str) -> dict[str, Any] | None:
-    arguments: dict[str, Any] = {}
-    position = 0
-    while position < len(text):
-        matched = _ARGUMENT.match(text, position)
-        if matched is None:
-            return None
-        arguments[matched[1]] = _literal(matched[2])
-        position = matched.end()
-    return arguments
-
-
-def _literal(text: str) -> Any:
-    """Return what a value of a built-in call stands for. Numbers, truth values and null are as in Python or JSON."""
-    if text[0] in "\"'":
-        return _ESCAPE.sub(lambda escape: {"n": "\n", "t": "\t"}.get(escape[1], escape[1]), text[1:-1])
-    spelled = {"True": "true", "False": "false", "None": "null"}.get(text, text)
-    try:
-        return json.loads(spelled, parse_constant=_refuse)
-    except ValueError:
-        return text
-
-
 def parsed_object(text: str) -> dict[str, Any] | None:
     """Return the object that JSON text writes, None if it writes none."""
+    value = _parsed(text)
+    return value if isinstance(value, dict) else None
+
+
+def parsed_list(text: str) -> list[Any] | None:
+    """Return the list that JSON text writes, None if it writes none."""
+    value = _parsed(text)
+    return value if isinstance(value, list) else None
+
+
+def _parsed(text: str) -> Any:
     try:
-        value = json.loads(text, parse_constant=_refuse)
+        return json.loads(text, parse_constant=_refuse)
     except (ValueError, RecursionError):
         return None
-    return value if isinstance(value, dict) else None
 
 
 def _refuse(constant: str) -> NoReturn:

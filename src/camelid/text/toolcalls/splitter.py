@@ -14,6 +14,7 @@ from enum import Enum
 from ..tokenizer import Tokenizer
 from .forms import CODE_INTERPRETER, MAX_SPACE, built_in_call, json_arguments, json_call, may_be_built_in, may_be_call
 from .json_end import JsonEnd
+from .lists import end_of_list, list_calls, may_be_list
 from .pieces import Piece, TextPiece, ToolCallPiece
 
 PYTHON_TAG = "<|python_tag|>"
@@ -21,7 +22,7 @@ _FUNCTION_TAG = "<function="
 _CLOSING_TAG = "</function>"
 _TAGS = (PYTHON_TAG, _FUNCTION_TAG)
 
-_OPENING = re.compile(rf"(?P<tag>{re.escape(PYTHON_TAG)})|(?P<function>{_FUNCTION_TAG})|\{{")
+_OPENING = re.compile(rf"(?P<tag>{re.escape(PYTHON_TAG)})|(?P<function>{_FUNCTION_TAG})|[\{{\[]")
 _FUNCTION_HEAD = re.compile(rf"{_FUNCTION_TAG}([^>\s]*)(>?)\s{{0,{MAX_SPACE}}}(\{{?)")
 _SEPARATORS = ("", ";", ",")  # what may stand between calls, beside white space
 
@@ -43,15 +44,21 @@ class _State(Enum):
 class ToolCallSplitter:
     """Splits one answer. Push text as it comes, and finish once."""
 
-    def __init__(self, tools: Collection[str]) -> None:
-        """Watch for calls of these tools; a call of any other name is text."""
+    def __init__(self, tools: Collection[str], *, has_grammar: bool = False) -> None:
+        """Watch for calls of these tools; a call of any other name is text.
+
+        has_grammar: the answer is held to `call_grammar`. Then a call has its one form, an object with arguments, and
+        what looks like another form is an answer that may look so.
+        """
         self._tools = frozenset(tools)
+        self._has_grammar = has_grammar
         self._buffer = ""
         self._state = _State.TEXT
         self._follows = "line"  # what came before the buffer: the beginning of a line, text within one, or a call
         self._is_tagged = False  # the tag came just before
         self._at = 0  # where in the buffer the candidate begins
         self._brace = 0  # and where its object does
+        self._is_list = False  # the candidate is a list of calls
         self._name: str | None = None  # of a call whose arguments the object would be
         self._may_be_call: bool | None = None
         self._end = JsonEnd(0)
@@ -105,9 +112,11 @@ class ToolCallSplitter:
         return self._open_object(opening.start(), opening.start(), None)
 
     def _next_opening(self) -> re.Match[str] | None:
-        """Return the next tag, or brace that begins a line or comes right after a call."""
+        """Return the next tag, or brace or bracket that begins a line or comes right after a call."""
         for opening in _OPENING.finditer(self._buffer):
-            if opening.group() != "{" or self._begins_line(opening.start()):
+            if opening.group() == "[" and self._has_grammar:
+                continue
+            if opening.group() not in ("{", "[") or self._begins_line(opening.start()):
                 return opening
         return None
 
@@ -147,35 +156,40 @@ class ToolCallSplitter:
         """Take what begins at `start` for a call, the object of which begins at `brace`."""
         self._state, self._at, self._brace, self._name = _State.OBJECT, start, brace, name
         self._may_be_call = True if name is not None else None
-        self._end = JsonEnd(brace)
+        self._is_list = self._buffer[brace] == "["
+        self._end = end_of_list(brace) if self._is_list else JsonEnd(brace)
         return True
 
     def _advance_in_object(self) -> bool:
         if self._may_be_call is None:
-            self._may_be_call = may_be_call(self._buffer[self._brace :], self._tools)
+            may_be = may_be_list if self._is_list else may_be_call
+            self._may_be_call = may_be(self._buffer[self._brace :], self._tools)
         if self._may_be_call is None:
             return False
         end = self._end.find(self._buffer) if self._may_be_call else None
         if end is not None:
-            call = self._call(self._buffer[self._brace : end])
-            if call is not None:
-                self._accept(call, end)
+            calls = self._calls(self._buffer[self._brace : end])
+            if calls:
+                self._accept(calls, end)
                 return True
         elif self._may_be_call and not self._end.is_hopeless:
             return False
         self._refuse(self._at)
         return True
 
-    def _call(self, text: str) -> ToolCallPiece | None:
+    def _calls(self, text: str) -> list[ToolCallPiece]:
+        """Return the calls that a complete object or list makes, none if it is text."""
+        if self._is_list:
+            return [ToolCallPiece(*call) for call in list_calls(text, self._tools) or ()]
         if self._name is not None:
             arguments = json_arguments(text)
-            return None if arguments is None else ToolCallPiece(self._name, arguments)
-        call = json_call(text, self._tools)
-        return None if call is None else ToolCallPiece(*call)
+            return [] if arguments is None else [ToolCallPiece(self._name, arguments)]
+        call = json_call(text, self._tools, needs_arguments=self._has_grammar)
+        return [] if call is None else [ToolCallPiece(*call)]
 
-    def _accept(self, call: ToolCallPiece, end: int) -> None:
+    def _accept(self, calls: list[ToolCallPiece], end: int) -> None:
         self._say_before(self._at)
-        self._pieces.append(call)
+        self._pieces += calls
         self._buffer = self._buffer[end:]
         self._state, self._follows, self._is_tagged = _State.TEXT, "call", False
         self._awaits_closing = self._name is not None
@@ -190,7 +204,7 @@ class ToolCallSplitter:
         self._release(start + 1)
 
     def _advance_in_code(self) -> bool:
-        if self._is_tagged and self._buffer.lstrip().startswith("{"):
+        if self._is_tagged and self._buffer.lstrip().startswith(("{", "[")):
             self._state = _State.TEXT
             return True
         if self._buffer.strip() and not may_be_built_in(self._buffer, self._tools):
