@@ -13,6 +13,7 @@ from camelid.settings import (
     KeepSettings,
     LogSettings,
     ModelSettings,
+    SafetySettings,
     ServerSettings,
     WorkerSettings,
     group,
@@ -83,7 +84,7 @@ def test_sizes_have_units(text: str, size: int) -> None:
 
 def test_every_field_of_the_groups_is_a_row_of_the_table_with_the_same_default(no_file: dict[str, str]) -> None:
     values = read_settings({}, no_file)
-    groups = (ModelSettings, KeepSettings, ServerSettings, WorkerSettings, LogSettings)
+    groups = (ModelSettings, KeepSettings, ServerSettings, WorkerSettings, SafetySettings, LogSettings)
     assert [group(kind, values) for kind in groups] == [kind() for kind in groups]
     assert values.keys() == {name for kind in groups for name in kind.__dataclass_fields__}
 

@@ -27,7 +27,9 @@ CamelidError
 ├── RequestsFailed            the engine gave these requests up and goes on with the others
 ├── OutOfMemory               the model or its cache does not fit
 ├── Unavailable               the engine is gone or the server is leaving
-│   └── ProtocolError         what came over the line between front and engine is not what was agreed
+│   ├── ProtocolError         what came over the line between front and engine is not what was agreed
+│   └── Unjudged              the safety model could not be asked, so the request is not answered
+├── BadVerdict                a safety model answered with something that is no verdict
 ├── Cancelled                 the caller gave the request up
 └── MissingDependency         an optional package is needed; the hint says how to install it
 
@@ -208,6 +210,14 @@ class Unavailable(CamelidError):
 
 class ProtocolError(Unavailable):
     """A frame between the front and an engine process is too long, cut off or not a known message."""
+
+
+class Unjudged(Unavailable):
+    """A safety check could not be made, and without one nothing is answered. The cause is chained."""
+
+
+class BadVerdict(CamelidError):
+    """A safety model answered with something that is no verdict."""
 
 
 class Cancelled(CamelidError):

@@ -9,12 +9,13 @@ The same table makes the flags of the command and the reference page, so the thr
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -92,6 +93,7 @@ class ServerSettings:
     host: str = "127.0.0.1"
     port: int = 11434
     api_key: tuple[str, ...] = ()
+    admin_key: tuple[str, ...] = ()
     insecure_no_key: bool = False
     drain_seconds: float = 30.0
     alias: tuple[tuple[str, str], ...] = ()
@@ -109,6 +111,27 @@ class WorkerSettings:
     worker_key: str = "5b07e305b50505ca2b3284b4ae5f65d1"
     worker_id: str = "0"
     drain_seconds: float = 30.0
+
+
+@dataclass(frozen=True)
+class SafetySettings:
+    """Who judges requests and answers, by which policy, and what happens where no judgement can be had.
+
+    `safety` is what single models have of their own: their names, with settings of this group.
+    """
+
+    safety_model: str | None = None
+    safety_checks: str = "both"
+    safety_policy: str | None = None
+    safety_categories: tuple[str, ...] = ()
+    safety_failure: str = "closed"
+    safety_hold_back: int = 200
+    safety: tuple[tuple[str, tuple[tuple[str, Any], ...]], ...] = ()
+
+    def of_model(self, name: str, same: Callable[[str], str]) -> SafetySettings:
+        """Return what holds for one model. `same` turns a name that was written down into the one that it is."""
+        own = [values for written, values in self.safety if same(written) == name]
+        return replace(self, safety=(), **dict(own[-1] if own else ()))
 
 
 @dataclass(frozen=True)
@@ -225,6 +248,39 @@ def _parse_pairs(text: str, what: str) -> tuple[tuple[str, str], ...]:
     return tuple(pairs.items())
 
 
+def parse_words(text: str) -> tuple[str, ...]:
+    """Parse words separated by commas."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def parse_characters(text: str) -> int:
+    """Parse a number of characters; 0 stands for all."""
+    value = int(text)
+    if value < 0:
+        raise ValueError("must be at least 0")
+    return value
+
+
+def parse_model_or_none(text: str) -> str | None:
+    """Parse the name of a model; `none` stands for no model."""
+    return None if text == "none" else text
+
+
+def parse_safety(text: str) -> tuple[tuple[str, tuple[tuple[str, Any], ...]], ...]:
+    """Parse what single models have of their own: a JSON object of names, each with settings of safety by name."""
+    given = json.loads(text)
+    if not isinstance(given, dict) or not all(isinstance(own, dict) for own in given.values()):
+        raise ValueError('must be tables of the settings file, such as [safety."llama3.1"]')
+    rows = {row.name.removeprefix("safety_"): row for row in SETTINGS if row.name.startswith("safety_")}
+    return tuple((model, tuple(_own_value(rows, *item) for item in own.items())) for model, own in given.items())
+
+
+def _own_value(rows: Mapping[str, Setting], name: str, value: Any) -> tuple[str, Any]:
+    if name not in rows:
+        raise ValueError(f"has the unknown name {name!r}; known are {', '.join(rows)}")
+    return rows[name].name, _parse(rows[name], value, f"safety.{name}")
+
+
 def parse_bool(text: str) -> bool:
     """Parse yes or no in the spellings that environment variables have."""
     if text.lower() in ("1", "true", "yes", "on"):
@@ -258,7 +314,7 @@ def parse_choice(*choices: str) -> Callable[[str], str]:
 
 _DEFAULT_MODEL, _DEFAULT_SERVER, _DEFAULT_LOG = ModelSettings(), ServerSettings(), LogSettings()
 _DEFAULT_WORKER = WorkerSettings()
-_DEFAULT_KEEP = KeepSettings()
+_DEFAULT_KEEP, _DEFAULT_SAFETY = KeepSettings(), SafetySettings()
 
 SETTINGS: tuple[Setting, ...] = (
     Setting(
@@ -542,6 +598,75 @@ SETTINGS: tuple[Setting, ...] = (
         "NAME",
     ),
     Setting(
+        "admin_key",
+        ("CAMELID_ADMIN_KEY",),
+        parse_keys,
+        _DEFAULT_SERVER.admin_key,
+        "Keys of those who may do everything, separated by commas: a request that carries one may leave safety checks "
+        "out. They are keys like the others besides. Default: nobody may.",
+        "KEYS",
+    ),
+    Setting(
+        "safety_model",
+        ("CAMELID_SAFETY_MODEL",),
+        parse_model_or_none,
+        _DEFAULT_SAFETY.safety_model,
+        "Model that judges what is asked and answered, of the Llama Guard 3 family; `none` for no checks.",
+        "MODEL",
+    ),
+    Setting(
+        "safety_checks",
+        ("CAMELID_SAFETY_CHECKS",),
+        parse_choice("both", "input", "output"),
+        _DEFAULT_SAFETY.safety_checks,
+        "What is judged: the request (`input`), the answer (`output`), or `both`.",
+        "NAME",
+    ),
+    Setting(
+        "safety_policy",
+        ("CAMELID_SAFETY_POLICY",),
+        str,
+        _DEFAULT_SAFETY.safety_policy,
+        "File with a policy of your own, written as the prompt lists it: lines `S1: Name.`, each with what it covers "
+        "in the lines below. Default: the 14 categories of Llama Guard 3.",
+        "FILE",
+    ),
+    Setting(
+        "safety_categories",
+        ("CAMELID_SAFETY_CATEGORIES",),
+        parse_words,
+        _DEFAULT_SAFETY.safety_categories,
+        "Categories of the policy that count, by key (`S1,S2,S9`). Default: all.",
+        "KEYS",
+    ),
+    Setting(
+        "safety_failure",
+        ("CAMELID_SAFETY_FAILURE",),
+        parse_choice("closed", "open"),
+        _DEFAULT_SAFETY.safety_failure,
+        "What happens where the safety model cannot be asked or gives no verdict: the request fails (`closed`), or is "
+        "answered without the check (`open`).",
+        "NAME",
+    ),
+    Setting(
+        "safety_hold_back",
+        ("CAMELID_SAFETY_HOLD_BACK",),
+        parse_characters,
+        _DEFAULT_SAFETY.safety_hold_back,
+        "Characters of an answer that are gathered before they are judged and shown. Fewer make a stream smoother and "
+        "ask the safety model more often; 0 judges whole answers.",
+        "N",
+    ),
+    Setting(
+        "safety",
+        ("CAMELID_SAFETY",),
+        parse_safety,
+        _DEFAULT_SAFETY.safety,
+        'What single models have of their own. In the settings file: a table `[safety."llama3.1"]` with `model`, '
+        "`checks`, `policy`, `categories`, `failure` or `hold_back`; as a flag or variable, the same as JSON.",
+        "TABLES",
+    ),
+    Setting(
         "log_level",
         ("CAMELID_LOG_LEVEL",),
         parse_choice("debug", "info", "warning", "error"),
@@ -605,6 +730,8 @@ def _parse(setting: Setting, value: Any, source: str) -> Any:
     """Parse what a flag, a variable or the file gave; every source goes through the same parser."""
     if isinstance(value, (list, tuple)):
         value = ",".join(str(item) for item in value)
+    elif isinstance(value, dict):
+        value = json.dumps(value)
     try:
         return setting.parse(str(value))
     except ValueError as error:

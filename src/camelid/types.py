@@ -31,6 +31,7 @@ MAX_REGEX = 4 * 2**10  # characters
 MAX_CALLS_GRAMMAR = 2**20  # characters of what is made of all tools; each of their schemas has MAX_GRAMMAR
 
 Role = Literal["system", "user", "assistant", "tool"]
+Direction = Literal["input", "output"]
 
 
 @dataclass(frozen=True)
@@ -272,6 +273,7 @@ class ChatRequest:
 
     `continues_last`: the last message is the assistant's, and the answer goes on with its text instead of beginning a
     message of its own.
+    `skips_safety` leaves out the checks of a model that is watched; only an operator may ask for it.
     """
 
     model: str
@@ -281,6 +283,7 @@ class ChatRequest:
     template: str | None = None
     tool_choice: ToolChoice = ToolChoice()
     continues_last: bool = False
+    skips_safety: bool = False
 
     def __post_init__(self) -> None:
         if self.continues_last and not ends_open(self.messages):
@@ -298,7 +301,7 @@ class CompletionRequest:
 
     `suffix` is the text that is to follow the answer, for models that were trained to fill in; the model's template,
     or the Go template `template` in its place, may say how it is told. With `echo` the prompt comes back as text, and
-    with the scores of its tokens where `generation` asks for log-probabilities.
+    with the scores of its tokens where `generation` asks for log-probabilities. `skips_safety` as in `ChatRequest`.
     """
 
     model: str
@@ -307,6 +310,7 @@ class CompletionRequest:
     suffix: str | None = None
     echo: bool = False
     template: str | None = None
+    skips_safety: bool = False
 
 
 @dataclass(frozen=True)
@@ -359,6 +363,31 @@ class FinishReason(Enum):
     STOP = "stop"  # an end-of-turn token or a stop string
     LENGTH = "length"  # max_tokens, or the context is full
     TOOL_CALLS = "tool_calls"  # the model called tools
+    CONTENT_FILTER = "content_filter"  # a safety model judged the request or the answer unsafe
+
+
+@dataclass(frozen=True)
+class Category:
+    """What a safety policy forbids: its key in verdicts (`S1`), its name, and what it covers in the policy's words."""
+
+    key: str
+    name: str
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """What a safety model found unsafe: the request (`input`) or the answer (`output`), and under which categories."""
+
+    direction: Direction
+    categories: tuple[Category, ...]
+
+    @property
+    def text(self) -> str:
+        """A sentence that says so."""
+        names = ", ".join(f"{category.key} {category.name}" for category in self.categories)
+        what = "The request" if self.direction == "input" else "The answer"
+        return f"{what} was judged unsafe: {names}."
 
 
 @dataclass(frozen=True)
@@ -450,6 +479,7 @@ class Finished:
 
     `score` is that of a search with beams (see `rules.Beams`). `ids` are all tokens of the answer, its end token
     included.
+    `refusal` is there when `reason` is CONTENT_FILTER, and tells why.
     """
 
     reason: FinishReason
@@ -458,6 +488,7 @@ class Finished:
     stop: str | None = None  # the stop string that was hit
     score: float | None = None
     ids: tuple[int, ...] = field(default=(), compare=False)
+    refusal: Refusal | None = None
 
 
 Event = Started | Text | Reasoning | ToolCalled | Finished

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from camelid.errors import CamelidError, NotFound
-from camelid.runtime.status import Health, ModelStatus
+from camelid.runtime.status import Health, Judgements, ModelStatus
 from camelid.types import (
     ChatRequest,
     CompletionRequest,
@@ -86,6 +86,7 @@ class FakeRuntime:
     load_error: CamelidError | None = None
     may_load: asyncio.Event | None = None
     is_closed: bool = False
+    judged: Judgements = field(default_factory=Judgements)
     opened: asyncio.Event = field(default_factory=asyncio.Event)
     closed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -173,6 +174,9 @@ class FakeRuntime:
 
     def stats(self) -> Mapping[str, float]:
         return {"sequences_running": float(self.num_open), "pages": 8.0, "pages_held": 2.0, "steps": 5.0}
+
+    def judgements(self) -> Judgements:
+        return self.judged
 
     async def close(self) -> None:
         self.is_closed = True

@@ -45,6 +45,9 @@ class Trained:
     shape: Shape
     weights: dict[str, torch.Tensor]
     tokenizer: Tokenizer
+    name: str = "cria"
+    size: str = "3M"
+    languages: tuple[str, ...] = ("en", "de", "fr", "it", "pt", "hi", "es", "th")
 
 
 def read(folder: Path, averaged: bool) -> Trained:
@@ -84,7 +87,7 @@ def _gguf_name(name: str) -> str:
 
 def write_gguf(trained: Trained, path: Path, block_type: BlockType = BlockType.F16) -> None:
     """Write a GGUF with its matrices in `block_type` (F16 or Q8_0), whole or not at all."""
-    metadata = _general(block_type) | _shape(trained.shape) | _tokenizer(trained.tokenizer)
+    metadata = _general(trained, block_type) | _shape(trained.shape) | _tokenizer(trained.tokenizer)
     tensors = [
         tensor_from_values(name, array, BlockType.F32 if array.ndim == 1 else block_type)
         for name, array in sorted(gguf_tensors(trained).items(), key=_order)
@@ -99,14 +102,14 @@ def _order(item: tuple[str, NDArray[Any]]) -> tuple[int, int, str]:
     return (0 if name.startswith("token") else 2), 0, name
 
 
-def _general(block_type: BlockType) -> dict[str, Any]:
+def _general(trained: Trained, block_type: BlockType) -> dict[str, Any]:
     return {
         "general.architecture": "llama",
         "general.type": "model",
-        "general.name": "cria",
-        "general.size_label": "3M",
+        "general.name": trained.name,
+        "general.size_label": trained.size,
         "general.license": LICENSE,
-        "general.languages": ["en", "de", "fr", "it", "pt", "hi", "es", "th"],
+        "general.languages": list(trained.languages),
         "general.file_type": FILE_TYPES[block_type],
         "general.quantization_version": 2,
     }

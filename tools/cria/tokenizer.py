@@ -56,16 +56,16 @@ def _split(*extra: pre_tokenizers.PreTokenizer) -> pre_tokenizers.PreTokenizer:
     return pre_tokenizers.Sequence([split, *extra, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
 
 
-def train(seed: int = 1, count: int = 20000) -> Tokenizer:
-    """Train the tokenizer; special tokens take the last ids, as in Llama 3."""
+def train(texts: Iterator[str], size: int = VOCABULARY) -> Tokenizer:
+    """Train a tokenizer of `size` tokens; special tokens take the last ids, as in Llama 3."""
     base = Tokenizer(models.BPE())
     base.pre_tokenizer = _split(pre_tokenizers.Digits(individual_digits=True))
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY - len(SPECIAL) - (NUMBERS - 10),
+        vocab_size=size - len(SPECIAL) - (NUMBERS - 10),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    base.train_from_iterator(_texts(seed, count), trainer)
+    base.train_from_iterator(texts, trainer)
     vocabulary, merges = _with_numbers(json.loads(base.to_str())["model"])
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=True))
     tokenizer.pre_tokenizer = _split()
@@ -106,5 +106,5 @@ def load(path: Path) -> Tokenizer:
     """Return the tokenizer saved at `path`, trained and saved first if there is none."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        train().save(str(path))
+        train(_texts(seed=1, count=20000)).save(str(path))
     return Tokenizer.from_file(str(path))

@@ -71,12 +71,12 @@ def encode(tokenizer: Tokenizer, conversation: Conversation) -> Encoded:
     return Encoded(ids, target)
 
 
-def batches(rows: list[Encoded]) -> Iterator[Batch]:
+def batches(rows: list[Encoded], tokens: int = MICRO_TOKENS) -> Iterator[Batch]:
     """Yield ids and targets (-100 where none) of rows of like length, padded at the end."""
     rows = sorted(rows, key=lambda row: len(row.ids))
     while rows:
         longest = len(rows[-1].ids)
-        count = max(1, MICRO_TOKENS // longest)
+        count = max(1, tokens // longest)
         taken = [row for row in rows[-count:] if len(row.ids) > longest * 0.75]
         rows = rows[: len(rows) - len(taken)]
         ids = torch.zeros(len(taken), longest - 1, dtype=torch.long)

@@ -12,6 +12,7 @@ from camelid.settings import (
     KeepSettings,
     LogSettings,
     ModelSettings,
+    SafetySettings,
     ServerSettings,
     Setting,
     WorkerSettings,
@@ -19,7 +20,7 @@ from camelid.settings import (
     parse_bool,
 )
 
-Groups = type[ModelSettings | KeepSettings | ServerSettings | WorkerSettings | LogSettings]
+Groups = type[ModelSettings | KeepSettings | ServerSettings | WorkerSettings | SafetySettings | LogSettings]
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 

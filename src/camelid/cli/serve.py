@@ -9,12 +9,20 @@ from functools import partial
 import click
 
 from camelid.cli.options import setting_options
-from camelid.settings import KeepSettings, LogSettings, ModelSettings, ServerSettings, group, read_settings
+from camelid.settings import (
+    KeepSettings,
+    LogSettings,
+    ModelSettings,
+    SafetySettings,
+    ServerSettings,
+    group,
+    read_settings,
+)
 
 
 @click.command("serve")
 @click.argument("model", required=False)
-@setting_options(ServerSettings, ModelSettings, KeepSettings, LogSettings)
+@setting_options(ServerSettings, ModelSettings, KeepSettings, SafetySettings, LogSettings)
 def command(model: str | None, **flags: str | None) -> None:
     """Serve MODEL with the APIs of OpenAI, Ollama and Anthropic, until SIGTERM or Ctrl-C.
 
@@ -32,7 +40,7 @@ def command(model: str | None, **flags: str | None) -> None:
     configure_logs(group(LogSettings, settings))
     own = group(ModelSettings, settings)
     serve(
-        Runtime(own, keep=group(KeepSettings, settings)),
+        Runtime(own, keep=group(KeepSettings, settings), safety=group(SafetySettings, settings)),
         group(ServerSettings, settings),
         model,
         models=own.models,

@@ -93,6 +93,12 @@ class GrowingAnswer:
             self.finished = Finished(reason, self._choice, stop=stop, ids=tuple(self._ids))
         return events
 
+    def cut_off(self, token: Token) -> list[Event]:
+        """End the answer in place of its next token, which was computed but is not shown."""
+        self._ids.append(token.id)
+        self.finished = Finished(FinishReason.CONTENT_FILTER, self._choice)
+        return []
+
     def _watch(self, text: str, *, is_last: bool) -> tuple[str, str | None]:
         """Return the text that is before any stop string, and the stop string. Before min_tokens there is none."""
         if self.num_tokens <= self._min_tokens:

@@ -6,7 +6,7 @@ so catches up. Separate from `turn`, which waits for the tokens: nothing here do
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 
 from camelid.engine.request import Token
@@ -28,8 +28,8 @@ class GrowingAnswers:
         self._started: Started | None = None
         self._given_up: list[int] = []
 
-    def take(self, tokens: Sequence[Token]) -> list[Event]:
-        """Return what the next tokens make certain."""
+    def take(self, tokens: Sequence[Token], cut: Collection[int] = ()) -> list[Event]:
+        """Return what the next tokens make certain. A choice that is in `cut` ends here."""
         events: list[Event] = []
         for token in tokens:
             if self._started is None:
@@ -37,7 +37,7 @@ class GrowingAnswers:
                 events.append(self._started)
             answer = self._answers[token.choice]
             if answer.finished is None:  # else it was on its way when a stop string was hit
-                events += answer.take(token)
+                events += answer.cut_off(token) if token.choice in cut else answer.take(token)
                 if answer.finished is not None:
                     events.append(self._finish(answer.finished, token))
         return events if len(tokens) == 1 else _joined(events)

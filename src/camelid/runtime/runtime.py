@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from camelid.errors import CamelidError, Unavailable
-from camelid.settings import KeepSettings, ModelSettings
+from camelid.settings import KeepSettings, ModelSettings, SafetySettings
 from camelid.types import (
     ChatRequest,
     CompletionRequest,
@@ -41,7 +41,8 @@ from .loading import read_text_side
 from .local_engine import LocalEngine
 from .model import Description, LoadedModel
 from .plain_prompt import text_of
-from .status import Health, ModelStatus
+from .safety import Safety
+from .status import Health, Judgements, ModelStatus
 from .supervisor import SupervisedEngine
 
 _log = logging.getLogger(__name__)
@@ -60,15 +61,19 @@ class Runtime:
         settings: ModelSettings,
         *,
         keep: KeepSettings | None = None,
+        safety: SafetySettings | None = None,
         in_process: bool = False,
         worker: Sequence[str] = WORKER,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Hold no models yet. With `keep`, models are loaded when they are asked for, and leave when it says."""
+        """Hold no models yet. With `keep`, models are loaded when they are asked for, and leave when it says; with
+        `safety`, some are watched. Raises InvalidSetting.
+        """
         self._settings = settings
         self._open_engine: Callable[[Load], Coroutine[Any, Any, EnginePort]]
         self._open_engine = _local_engine if in_process else partial(_supervised_engine, worker)
         self._models = LoadedModels(settings, keep, self._open, clock_s)
+        self._safety = Safety(safety or SafetySettings(), self._models)
         self._is_draining = False
         self._num_in_flight = 0
         self._idle = asyncio.Event()
@@ -77,9 +82,12 @@ class Runtime:
     async def load(self, name: str) -> LoadedModel:
         """Load a model, `cria`, a path or a name of the store, or return it if it is loaded.
 
-        Raises NotFound, FormatError, ModelError, OutOfMemory, InvalidSetting, MissingDependency, Unavailable.
+        What judges it is loaded, too. Raises NotFound, FormatError, ModelError, OutOfMemory, InvalidSetting,
+        MissingDependency, Unavailable.
         """
-        return await self._models.load(name)
+        model = await self._models.load(name)
+        await self._safety.prepare(model.name)
+        return model
 
     async def ready(self, name: str, keep_s: float | None = None) -> LoadedModel:
         """Return the model that a request is going to use, loaded now if need be (see `LoadedModels.ready`)."""
@@ -119,11 +127,11 @@ class Runtime:
         Raises NotFound, TemplateError, ContextOverflow, InvalidRequest and Overloaded before the first event;
         Unavailable and RequestsFailed at any time.
         """
-        return self._carry(request.model, lambda model: turn.chat(model, request))
+        return self._carry(request.model, lambda model: self._safety.chat(model, request))
 
     def complete(self, request: CompletionRequest) -> AsyncGenerator[Event, None]:
         """Yield the events of one plain completion. Raises as `chat` does."""
-        return self._carry(request.model, lambda model: turn.complete(model, request))
+        return self._carry(request.model, lambda model: self._safety.complete(model, request))
 
     async def embed(self, request: EmbeddingRequest) -> Embeddings:
         """Return a vector for each input. Raises NotFound, InvalidRequest, ContextOverflow and what engines raise."""
@@ -188,6 +196,10 @@ class Runtime:
             num_waiting=sum(waiting),
             num_restarts=sum(health.num_restarts for health in healths),
         )
+
+    def judgements(self) -> Judgements:
+        """Return what safety models have said so far."""
+        return self._safety.judgements()
 
     def stats(self) -> Mapping[str, float]:
         """Return the engines' counts and levels by name, added up."""

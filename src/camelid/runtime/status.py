@@ -4,7 +4,10 @@ metrics.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from camelid.types import Direction
 
 
 @dataclass(frozen=True)
@@ -42,3 +45,14 @@ class Health:
     num_in_flight: int
     num_waiting: int
     num_restarts: int
+
+
+@dataclass(frozen=True)
+class Judgements:
+    """What safety models have said so far: how often by direction and outcome (`safe`, `unsafe`, `error`), how often
+    each category by direction and key, and how long it took by direction.
+    """
+
+    outcomes: Mapping[tuple[Direction, str], int] = field(default_factory=dict)
+    categories: Mapping[tuple[Direction, str], int] = field(default_factory=dict)
+    seconds: Mapping[Direction, float] = field(default_factory=dict)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
@@ -36,8 +36,8 @@ from .model import LoadedModel
 from .plain_prompt import echo, encode_plain
 
 
-def chat(model: LoadedModel, request: ChatRequest) -> AsyncGenerator[Event, None]:
-    """Yield the events of the assistant's next message.
+def chat(model: LoadedModel, request: ChatRequest, cut: Collection[int] = ()) -> AsyncGenerator[Event, None]:
+    """Yield the events of the assistant's next message. A choice that is in `cut` ends with its next token.
 
     Raises TemplateError, ContextOverflow and what the engine raises (Overloaded, Unavailable, RequestsFailed), all
     before the first event; only the last two may come later as well.
@@ -64,7 +64,7 @@ def chat(model: LoadedModel, request: ChatRequest) -> AsyncGenerator[Event, None
     async def grammar() -> str | None:
         return await prepare(model, await chat_grammar(model, request))
 
-    return _turn(model, generation, encode, answer, grammar)
+    return _turn(model, generation, encode, answer, grammar, cut=cut)
 
 
 def encode_chat(model: LoadedModel, request: ChatRequest, *, add_generation_prompt: bool = True) -> list[int]:
@@ -103,7 +103,7 @@ def _begun(model: LoadedModel, messages: tuple[Message, ...]) -> tuple[Message, 
     return (*system, *given, *messages)
 
 
-def complete(model: LoadedModel, request: CompletionRequest) -> AsyncGenerator[Event, None]:
+def complete(model: LoadedModel, request: CompletionRequest, cut: Collection[int] = ()) -> AsyncGenerator[Event, None]:
     """Yield the events of a text that goes on where the prompt ends. Raises as `chat` does, but for TemplateError, and
     InvalidRequest where the model is to fill in and cannot.
     """
@@ -124,7 +124,7 @@ def complete(model: LoadedModel, request: CompletionRequest) -> AsyncGenerator[E
     def given_back(ids: list[int], token: Token) -> Echo:
         return echo(tokenizer, request, ids, token)
 
-    return _turn(model, generation, encode, answer, grammar, given_back if request.echo else None)
+    return _turn(model, generation, encode, answer, grammar, given_back if request.echo else None, cut)
 
 
 def _check_generates(model: LoadedModel, what: str) -> None:
@@ -139,6 +139,7 @@ async def _turn(
     answer: Callable[[int], GrowingAnswer],
     grammar: Callable[[], Awaitable[str | None]],
     given_back: Callable[[list[int], Token], Echo] | None = None,
+    cut: Collection[int] = (),
 ) -> AsyncGenerator[Event, None]:
     source = await grammar()
     prompt = await asyncio.to_thread(encode)  # a long one takes a while, and other requests are being served
@@ -147,7 +148,7 @@ async def _turn(
     answers = GrowingAnswers([answer(choice) for choice in range(generation.num_choices)], len(prompt), back)
     async with aclosing(model.engine.generate(request)) as arriving:
         async for tokens in arriving:
-            events = answers.take(tokens)
+            events = answers.take(tokens, cut)
             for choice in answers.given_up():
                 model.engine.stop_choice(request.id, choice)
             for event in events:

@@ -80,7 +80,7 @@ def create_app(
         summary="Llama-class language models over HTTP, in the dialects that clients speak.",
         docs_url=None,  # those pages load scripts from another host
         redoc_url=None,
-        middleware=[Middleware(Named), Middleware(Guard, Keys(settings.api_key), settings.host, envelope_of)],
+        middleware=[Middleware(Named), Middleware(Guard, *_keys(settings), settings.host, envelope_of)],
         separate_input_output_schemas=False,
     )
     app.state.door = door
@@ -207,6 +207,11 @@ def server_config(app: FastAPI, limits: Limits) -> uvicorn.Config:
         timeout_keep_alive=round(limits.keep_alive_s),
         timeout_graceful_shutdown=max(1, round(limits.cut_s)),
     )
+
+
+def _keys(settings: ServerSettings) -> tuple[Keys, Keys]:
+    """Return the keys of those who may ask, and of those who may do everything."""
+    return Keys(settings.api_key), Keys(settings.admin_key)
 
 
 def _answer_errors(app: FastAPI) -> None:

@@ -38,6 +38,14 @@ class Keys:
         if scheme.lower() not in (b"bearer", b"api-key") or not any(known):
             raise Unauthorized("the API key is not known to this server")
 
+    def holds(self, authorization: bytes | None) -> bool:
+        """Tell whether the header's value is `Bearer` and a known key. Without any keys, none is."""
+        try:
+            self.check(authorization)
+        except Unauthorized:
+            return False
+        return bool(self)
+
     def owner(self, authorization: bytes | None) -> str:
         """Return what tells the holder of a key that was checked from all others; without keys all are one."""
         if not self._digests or authorization is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Protocol
 
-from camelid.runtime.status import Health, ModelStatus
+from camelid.runtime.status import Health, Judgements, ModelStatus
 from camelid.types import (
     ChatRequest,
     CompletionRequest,
@@ -89,6 +89,9 @@ class ServedRuntime(Protocol):
 
     def stats(self) -> Mapping[str, float]:
         """Return the engines' counts and levels by name."""
+
+    def judgements(self) -> Judgements:
+        """Return what safety models have said so far."""
 
     async def close(self) -> None:
         """Stop. Open requests end with Unavailable."""

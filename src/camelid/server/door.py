@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from starlette.requests import Request
 
 from camelid.types import ChatRequest, CompletionRequest, EmbeddingRequest, Embeddings, Event, Ranking, RankRequest
 
 from .contract import ServedRuntime
+from .guard import skips_safety
 from .lifecycle import Lifecycle
 from .limits import Limits
 from .metrics import Metrics
@@ -73,13 +74,15 @@ class Door:
         with self.lifecycle.request():
             await self.runtime.keep(self.names.resolve(name), keep_s)
 
-    def chat(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
-        """Yield the events of `request`, counted."""
-        return self.metrics.observed(self.runtime.chat(request), self._label(request.model))
+    def chat(self, request: Request, ask: ChatRequest) -> AsyncGenerator[Event, None]:
+        """Yield the events of a conversation turn, counted."""
+        ask = replace(ask, skips_safety=skips_safety(request.scope))
+        return self.metrics.observed(self.runtime.chat(ask), self._label(ask.model))
 
-    def complete(self, request: CompletionRequest) -> AsyncGenerator[Event, None]:
-        """Yield the events of `request`, counted."""
-        return self.metrics.observed(self.runtime.complete(request), self._label(request.model))
+    def complete(self, request: Request, ask: CompletionRequest) -> AsyncGenerator[Event, None]:
+        """Yield the events of a plain completion, counted."""
+        ask = replace(ask, skips_safety=skips_safety(request.scope))
+        return self.metrics.observed(self.runtime.complete(ask), self._label(ask.model))
 
     async def embed(self, request: Request, ask: EmbeddingRequest) -> Embeddings:
         """Return a vector for each input, counted. Gives up when the client leaves (raises Cancelled)."""

@@ -30,6 +30,7 @@ _STATUS: Mapping[type[CamelidError], tuple[int, str]] = {
     errors.Overloaded: (503, "server_overloaded"),
     errors.OutOfMemory: (503, "out_of_memory"),
     errors.Unavailable: (503, "unavailable"),
+    errors.Unjudged: (503, "safety_check_failed"),
     errors.Cancelled: (499, "cancelled"),  # nginx's number for a client that left; nobody reads it but the log
     errors.MissingDependency: (501, "missing_dependency"),
     errors.FormatError: (500, "model_error"),

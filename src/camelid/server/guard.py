@@ -23,6 +23,8 @@ from .predict.routes import is_predicts
 # Probes carry no key; they tell nothing but yes or no. The last two are SageMaker's and Truss's.
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/startupz", "/ping", "/v1/models/model"})
 
+SAFETY_HEADER = b"camelid-safety"  # `off`: an operator's request that no safety model judges
+
 _logger = logging.getLogger("camelid.server.access")
 _SAFETY = ((b"x-content-type-options", b"nosniff"),)
 _ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")  # a client's own id is kept if it cannot upset a log
@@ -61,10 +63,14 @@ class Named:
 
 
 class Guard:
-    """Refuses what may not come in. `host` is the address that the server listens on."""
+    """Refuses what may not come in. `host` is the address that the server listens on; who carries one of `admins` may
+    do what others may not.
+    """
 
-    def __init__(self, app: ASGIApp, keys: Keys, host: str, envelope_of: Callable[[Scope], Envelope]) -> None:
-        self._app, self._keys, self._envelope_of = app, keys, envelope_of
+    def __init__(
+        self, app: ASGIApp, keys: Keys, admins: Keys, host: str, envelope_of: Callable[[Scope], Envelope]
+    ) -> None:
+        self._app, self._keys, self._admins, self._envelope_of = app, keys, admins, envelope_of
         self._host = host
         self._is_local = is_loopback(host)
 
@@ -90,16 +96,29 @@ class Guard:
             return http_problem(403, "requests from pages of another origin are not served", close=True)
         key = headers.get(b"authorization") or _as_bearer(headers.get(b"x-api-key"))
         scope.setdefault("state", {})["owner"] = self._keys.owner(key)
+        is_admin = self._admins.holds(key)
         try:
-            self._keys.check(key)
+            if not is_admin:
+                self._keys.check(key)
         except Unauthorized as error:
             return replace(problem_of(error), close=scope["method"] == "POST")  # its body is not read
+        safety = headers.get(SAFETY_HEADER, b"on").lower()
+        if safety not in (b"on", b"off"):
+            return http_problem(400, "the header Camelid-Safety must be on or off", close=True)
+        if safety == b"off" and not is_admin:
+            return http_problem(403, "safety checks can be left out only with an admin key (--admin-key)", close=True)
+        scope["state"]["skips_safety"] = safety == b"off"
         # Pages of other origins are out by their Origin header; the examples of Ollama and Truss post with curl's own
         # content type, and Truss's clients msgpack.
         is_free = origin is None and (scope["path"].startswith("/api/") or is_predicts(scope["path"]))
         if scope["method"] == "POST" and not is_free and not _is_json(headers.get(b"content-type", b"")):
             return http_problem(415, "the body must be sent as content-type: application/json", close=True)
         return None
+
+
+def skips_safety(scope: Scope) -> bool:
+    """Tell whether a request that was let in asks for no safety checks, and may."""
+    return bool(scope.get("state", {}).get("skips_safety", False))
 
 
 def _headers(scope: Scope) -> Mapping[bytes, bytes]:

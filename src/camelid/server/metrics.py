@@ -15,6 +15,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from camelid.errors import CamelidError, Cancelled
+from camelid.runtime.status import Judgements
 from camelid.types import Event, Finished, Text, Usage
 
 from .contract import ServedRuntime
@@ -132,6 +133,25 @@ class _Engines(Collector):
         yield _count("engine_restarts", "Engines that died and were replaced.", health.num_restarts)
         yield from (_gauge(*_LEVELS[key], stats[key]) for key in _LEVELS if key in stats)
         yield from (_count(*_COUNTS[key], stats[key]) for key in _COUNTS if key in stats)
+        yield from _safety(self._runtime.judgements())
+
+
+def _safety(judged: Judgements) -> Iterator[Metric]:
+    """Yield what safety models have said."""
+    verdicts = _labelled("safety_verdicts", "Safety checks by what they ended with.", ("direction", "verdict"))
+    for (direction, outcome), count in judged.outcomes.items():
+        verdicts.add_metric([direction, outcome], count)
+    violations = _labelled("safety_violations", "Categories in verdicts of unsafe.", ("direction", "category"))
+    for (direction, key), count in judged.categories.items():
+        violations.add_metric([direction, key], count)
+    seconds = _labelled("safety_check_seconds", "Time that safety checks took.", ("direction",))
+    for direction, took_s in judged.seconds.items():
+        seconds.add_metric([direction], took_s)
+    yield from (verdicts, violations, seconds)
+
+
+def _labelled(name: str, meaning: str, labels: tuple[str, ...]) -> CounterMetricFamily:
+    return CounterMetricFamily(f"camelid_{name}", meaning, labels=labels)
 
 
 def _gauge(name: str, meaning: str, value: float) -> Metric:

@@ -27,7 +27,12 @@ _KINDS = {
     429: "rate_limit_error",
     503: "overloaded_error",
 }
-_REASONS = {FinishReason.LENGTH: "max_tokens", FinishReason.TOOL_CALLS: "tool_use", FinishReason.STOP: "end_turn"}
+_REASONS = {
+    FinishReason.LENGTH: "max_tokens",
+    FinishReason.TOOL_CALLS: "tool_use",
+    FinishReason.STOP: "end_turn",
+    FinishReason.CONTENT_FILTER: "refusal",
+}
 
 encode = msgspec.json.encode
 
@@ -153,7 +158,10 @@ def _message(identity: str, model: str) -> dict[str, Any]:
 
 def _ending(event: Finished) -> dict[str, Any]:
     reason = "stop_sequence" if event.stop is not None else _REASONS[event.reason]
-    return {"stop_reason": reason, "stop_sequence": event.stop}
+    ending: dict[str, Any] = {"stop_reason": reason, "stop_sequence": event.stop}
+    if event.refusal is not None:  # its categories are Anthropic's own, and none of them ours
+        ending["stop_details"] = {"type": "refusal", "category": None, "explanation": event.refusal.text}
+    return ending
 
 
 def _usage(usage: Usage | None) -> dict[str, Any]:

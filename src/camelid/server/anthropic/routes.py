@@ -46,7 +46,7 @@ class AnthropicRoutes:
         body = decode(await read_body(request, door.limits), _MESSAGES)
         model = await door.ready(body.model)
         ask = to_chat_request(body, model, secrets.randbits(63), door.runtime.sampling(model), door.limits)
-        events, identity = door.chat(ask), f"msg_{secrets.token_hex(12)}"
+        events, identity = door.chat(request, ask), f"msg_{secrets.token_hex(12)}"
         if body.stream:
             return EventStream(events, Stream(identity, body.model), door.lifecycle, door.limits)
         return await whole(request, events, Reply(identity, body.model), door.lifecycle)

@@ -52,6 +52,14 @@ class Usage(_Shape):
     output_tokens: int
 
 
+class StopDetails(_Shape):
+    """Why the answer was refused."""
+
+    type: Literal["refusal"]
+    category: None
+    explanation: str
+
+
 class MessageReply(_Shape):
     """The assistant's message."""
 
@@ -60,9 +68,10 @@ class MessageReply(_Shape):
     role: Literal["assistant"]
     model: str
     content: list[TextOut | ToolUseOut]
-    stop_reason: Literal["end_turn", "max_tokens", "stop_sequence", "tool_use"] | None
+    stop_reason: Literal["end_turn", "max_tokens", "stop_sequence", "tool_use", "refusal"] | None
     stop_sequence: str | None
     usage: Usage
+    stop_details: StopDetails | None = None
 
 
 class CountReply(_Shape):

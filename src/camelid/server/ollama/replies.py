@@ -16,11 +16,24 @@ from typing import Any
 
 import msgspec
 
-from camelid.types import Event, Finished, FinishReason, Reasoning, Started, Text, TokenScore, ToolCalled, Usage
+from camelid.types import (
+    Event,
+    Finished,
+    FinishReason,
+    Reasoning,
+    Refusal,
+    Started,
+    Text,
+    TokenScore,
+    ToolCalled,
+    Usage,
+)
 
 from ..errors import Problem
+from ..verdicts import verdict
 
 MEDIA_TYPE = "application/x-ndjson"
+_REASONS = {FinishReason.LENGTH: "length", FinishReason.CONTENT_FILTER: "content_filter"}
 _LETTERS = string.ascii_lowercase + string.digits
 
 encode = msgspec.json.encode
@@ -83,6 +96,7 @@ class Reply:
         self._scores: list[dict[str, Any]] = []
         self._usage = Usage(0, 0)
         self._reason = "stop"
+        self._refusal: Refusal | None = None
 
     def feed(self, event: Event) -> bytes:
         """Take one event and return the line that it makes."""
@@ -101,7 +115,7 @@ class Reply:
                 return self._line("", self._calls[-1:], {})
             case Finished():
                 self._usage = event.usage or self._usage
-                self._reason = "length" if event.reason is FinishReason.LENGTH else "stop"
+                self._reason, self._refusal = _REASONS.get(event.reason, "stop"), event.refusal
             case Reasoning():
                 pass
         return b""
@@ -128,7 +142,8 @@ class Reply:
 
     def _statistics(self) -> dict[str, Any]:
         counts = {"prompt_eval_count": self._usage.prompt_tokens, "eval_count": self._usage.completion_tokens}
-        return {"done_reason": self._reason, **self._clock.durations(), **counts}
+        why = {} if self._refusal is None else {"safety": verdict(self._refusal)}
+        return {"done_reason": self._reason, **self._clock.durations(), **counts, **why}
 
 
 def empty(model: str, wrap: Wrap, reason: str) -> bytes:

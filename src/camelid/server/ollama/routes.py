@@ -88,7 +88,9 @@ class OllamaRoutes:
             return await self._load_only(body.model, keep_alive_s(body.keep_alive), as_chat)
         own = await self._ready(body.model, clock, keep_alive_s(body.keep_alive))
         ask = to_chat_request(body, own, secrets.randbits(63), self._door.runtime.sampling(own), self._door.limits)
-        return await self._answer(request, self._door.chat(ask), Reply(body.model, as_chat, clock), body.stream)
+        return await self._answer(
+            request, self._door.chat(request, ask), Reply(body.model, as_chat, clock), body.stream
+        )
 
     async def generate(self, request: Request) -> Response:
         """Answer a prompt; without one, load or unload the model."""
@@ -97,7 +99,8 @@ class OllamaRoutes:
             return await self._load_only(body.model, keep_alive_s(body.keep_alive), as_generate)
         own = await self._ready(body.model, clock, keep_alive_s(body.keep_alive))
         ask = to_generate_request(body, own, secrets.randbits(63), self._door.runtime.sampling(own), self._door.limits)
-        events = self._door.chat(ask) if isinstance(ask, ChatRequest) else self._door.complete(ask)
+        door = self._door
+        events = door.chat(request, ask) if isinstance(ask, ChatRequest) else door.complete(request, ask)
         return await self._answer(request, events, Reply(body.model, as_generate, clock), body.stream)
 
     async def embed(self, request: Request) -> Response:

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from ..described import Describer
+from ..verdicts import VerdictOut
 from .replies import MEDIA_TYPE
 
 
@@ -39,6 +40,7 @@ class _Answer(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     eval_count: int = 0
     eval_duration: int = 0
     logprobs: list[dict[str, Any]] = []
+    safety: VerdictOut | None = None
 
 
 class ChatOut(_Answer, kw_only=True):

@@ -9,7 +9,7 @@ from typing import Any
 from camelid.types import Echo, Event, Finished, FinishReason, Started, Text
 
 from ..sse import json_text
-from .replies import Answer, AnyReply, AnyStream, Stamp, encode
+from .replies import Answer, AnyReply, AnyStream, Stamp, encode, more, safety
 from .requests import Form
 from .scores import LegacyScores
 
@@ -43,6 +43,7 @@ class CompletionReply(AnyReply):
             "text": echo.text + "".join(answer.texts),
             "logprobs": scores if self.form.logprobs else None,
             "finish_reason": answer.reason,
+            **safety(answer.refusal),
         }
 
 
@@ -66,14 +67,17 @@ class CompletionStream(AnyStream):
                 )
             case Finished():
                 self.usage.add(shown.usage)
-                return self._text(shown.choice, "", reason=json_text(shown.reason.value))
+                reason = json_text(shown.reason.value)
+                return self._text(shown.choice, "", reason=reason, more=more(shown.refusal))
             case _:
                 return b""
 
     def _lists(self, choice: int, scores: Sequence[Any], first: bytes | None = None) -> bytes:
         return encode(self._scores[choice].take(scores, first)) if self.form.logprobs else b"null"
 
-    def _text(self, choice: int, text: str, scores: bytes = b"null", reason: bytes = b"null") -> bytes:
+    def _text(
+        self, choice: int, text: str, scores: bytes = b"null", reason: bytes = b"null", more: bytes = b""
+    ) -> bytes:
         parts = (
             b'{"index":%d,"text":' % choice,
             json_text(text),
@@ -82,7 +86,7 @@ class CompletionStream(AnyStream):
             b',"finish_reason":',
             reason,
         )
-        return self.chunk_of(b"".join((*parts, b"}")))
+        return self.chunk_of(b"".join((*parts, more, b"}")))
 
 
 def _shown(event: Event, form: Form) -> Event | None:
@@ -91,7 +95,7 @@ def _shown(event: Event, form: Form) -> Event | None:
         return event
     if isinstance(event, Finished):
         usage = event.usage and replace(event.usage, completion_tokens=0)
-        return replace(event, reason=FinishReason.LENGTH, usage=usage)
+        return replace(event, reason=event.reason if event.refusal else FinishReason.LENGTH, usage=usage)
     return None if isinstance(event, Text) else event
 
 

@@ -11,10 +11,11 @@ from typing import Any
 
 import msgspec
 
-from camelid.types import Event, Finished, Reasoning, Started, Text, TokenScore, ToolCall, ToolCalled, Usage
+from camelid.types import Event, Finished, Reasoning, Refusal, Started, Text, TokenScore, ToolCall, ToolCalled, Usage
 
 from ..errors import Problem
 from ..sse import BEAT, DONE, MEDIA_TYPE, frame, json_text
+from ..verdicts import verdict
 from .requests import Form
 from .scores import chat_scores
 
@@ -75,6 +76,7 @@ class Answer:
     calls: list[ToolCall] = field(default_factory=list)
     scores: list[TokenScore] = field(default_factory=list)
     reason: str | None = None
+    refusal: Refusal | None = None
 
 
 class AnyReply:
@@ -98,6 +100,7 @@ class AnyReply:
                     self.answers[event.choice].calls.append(event.call)
             case Finished():
                 self.answers[event.choice].reason = event.reason.value
+                self.answers[event.choice].refusal = event.refusal
                 self.usage.add(event.usage)
 
     def body_of(self, kind: str, choices: list[dict[str, Any]]) -> bytes:
@@ -129,6 +132,7 @@ class ChatReply(AnyReply):
                 "message": self._message(answer),
                 "logprobs": chat_scores(answer.scores) if self.form.logprobs else None,
                 "finish_reason": answer.reason,
+                **safety(answer.refusal),
             }
             for index, answer in enumerate(self.answers)
         ]
@@ -138,8 +142,8 @@ class ChatReply(AnyReply):
         text = "".join(answer.texts)
         message: dict[str, Any] = {
             "role": "assistant",
-            "content": text or (None if answer.calls else ""),
-            "refusal": None,
+            "content": text or (None if answer.calls or answer.refusal else ""),
+            "refusal": answer.refusal.text if answer.refusal else None,
         }
         if answer.thoughts:
             message["reasoning_content"] = "".join(answer.thoughts)
@@ -202,11 +206,27 @@ class ChatStream(AnyStream):
                 return self._delta(event.choice, b'{"tool_calls":' + encode([call]) + b"}")
             case Finished():
                 self.usage.add(event.usage)
-                return self._delta(event.choice, b"{}", reason=json_text(event.reason.value))
+                reason = json_text(event.reason.value)
+                if event.refusal is None:
+                    return self._delta(event.choice, b"{}", reason=reason)
+                said = self._delta(event.choice, encode({"refusal": event.refusal.text}))
+                return said + self._delta(event.choice, b"{}", reason=reason, more=more(event.refusal))
 
-    def _delta(self, choice: int, delta: bytes, scores: bytes = b"null", reason: bytes = b"null") -> bytes:
-        parts = (b'{"index":%d,"delta":' % choice, delta, b',"logprobs":', scores, b',"finish_reason":', reason, b"}")
-        return self.chunk_of(b"".join(parts))
+    def _delta(
+        self, choice: int, delta: bytes, scores: bytes = b"null", reason: bytes = b"null", more: bytes = b""
+    ) -> bytes:
+        parts = (b'{"index":%d,"delta":' % choice, delta, b',"logprobs":', scores, b',"finish_reason":', reason)
+        return self.chunk_of(b"".join((*parts, more, b"}")))
+
+
+def safety(refusal: Refusal | None) -> dict[str, Any]:
+    """Return the field of a choice that says why it was refused, which is ours; none if it was not."""
+    return {} if refusal is None else {"safety": verdict(refusal)}
+
+
+def more(refusal: Refusal | None) -> bytes:
+    """Return the same as a part of a chunk."""
+    return b"" if refusal is None else b',"safety":' + encode(verdict(refusal))
 
 
 def _call(call: ToolCall) -> dict[str, Any]:

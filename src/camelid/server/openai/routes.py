@@ -76,7 +76,7 @@ class OpenAIRoutes:
         ask = to_chat_request(body, model, secrets.randbits(64), door.limits, door.runtime.sampling(model))
         form = chat_form(body, body.model or ask.model)
         stamp = self._stamp("chatcmpl")
-        events = door.chat(ask)
+        events = door.chat(request, ask)
         if form.stream:
             return EventStream(events, ChatStream(stamp, form), door.lifecycle, door.limits)
         return await whole(request, events, ChatReply(stamp, form), door.lifecycle)
@@ -89,7 +89,7 @@ class OpenAIRoutes:
         asks = to_completion_requests(body, model, secrets.randbits(64), door.limits, door.runtime.sampling(model))
         form = completion_form(body, body.model or model)
         stamp = self._stamp("cmpl")
-        streams = [door.complete(ask) for ask in asks]
+        streams = [door.complete(request, ask) for ask in asks]
         events = streams[0] if len(streams) == 1 else merge(streams, form.best_of)
         if form.stream:
             return EventStream(events, CompletionStream(stamp, form, len(asks)), door.lifecycle, door.limits)

@@ -9,6 +9,8 @@ from typing import Literal
 
 import msgspec
 
+from ..verdicts import VerdictOut
+
 
 class _Shape(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """Strict: there are no other fields."""
@@ -66,7 +68,7 @@ class ChatMessage(_Shape):
 
     role: Literal["assistant"]
     content: str | None
-    refusal: None
+    refusal: str | None
     reasoning_content: str = ""
     tool_calls: list[CallReply] = []
 
@@ -98,7 +100,8 @@ class ChatChoice(_Shape):
     index: int
     message: ChatMessage
     logprobs: ChatScores | None
-    finish_reason: Literal["stop", "length", "tool_calls"]
+    finish_reason: Literal["stop", "length", "tool_calls", "content_filter"]
+    safety: VerdictOut | None = None
 
 
 class ChatReply(_Shape):
@@ -128,7 +131,8 @@ class TextChoice(_Shape):
     index: int
     text: str
     logprobs: TextScores | None
-    finish_reason: Literal["stop", "length"]
+    finish_reason: Literal["stop", "length", "content_filter"]
+    safety: VerdictOut | None = None
 
 
 class TextReply(_Shape):

@@ -140,9 +140,9 @@ class PredictRoutes:
             tokens = await door.runtime.tokenize_chat(ask)
             shown = "" if form.stream else await door.runtime.detokenize(ask.model, tokens.ids, shows_control=False)
             echoed = CompletionRequest(ask.model, tokens.ids, ask.generation, echo=form.stream)
-            events = _explained(door.complete(echoed), body)
+            events = _explained(door.complete(request, echoed), body)
         else:
-            events = _explained(door.chat(ask), body)
+            events = _explained(door.chat(request, ask), body)
         if not form.stream:
             return await whole(request, events, Reply(form, write, shown), door.lifecycle, media_type)
         if _wants_one_piece(request):

@@ -15,7 +15,7 @@ from ..bounds import BOUNDS
 from ..described import Describer, Rules
 from .replies import BINARY
 
-Reason = Literal["stop", "length", "tool_calls"]
+Reason = Literal["stop", "length", "tool_calls", "content_filter"]
 _COUNT = {"minimum": 0, "maximum": 2**31 - 1}
 _LENGTH = {"minimum": 1, "maximum": 2**31 - 1}
 _BOUNDS: Mapping[str, Mapping[str, Any]] = {

@@ -15,6 +15,7 @@ from camelid.types import (
     Finished,
     FinishReason,
     Reasoning,
+    Refusal,
     Started,
     Text,
     TokenScore,
@@ -24,10 +25,12 @@ from camelid.types import (
 )
 
 from ...errors import Problem
+from ...verdicts import verdict
 from ..scores import finite, piece
 from .requests import ResponseForm
 
 Item = dict[str, Any]
+_INCOMPLETE = {FinishReason.LENGTH: "max_output_tokens", FinishReason.CONTENT_FILTER: "content_filter"}
 
 
 @dataclass(frozen=True)
@@ -60,24 +63,26 @@ class GrowingResponse:
         self.status = "in_progress"
         self._usage: Usage | None = None
         self._error: dict[str, Any] | None = None
+        self._incomplete: dict[str, Any] | None = None
+        self._refusal: Refusal | None = None
         self._texts: list[str] = []  # of the part that is open
         self._scores: list[dict[str, Any]] = []
         self._open: Item | None = None  # the last item, while more of it may come
 
     def body(self) -> dict[str, Any]:
         """Return the response as it is now."""
-        is_cut = self.status == "incomplete"
         return {
             "id": self.stamp.id,
             "object": "response",
             "created_at": self.stamp.created,
             "status": self.status,
             "error": self._error,
-            "incomplete_details": {"reason": "max_output_tokens"} if is_cut else None,
+            "incomplete_details": self._incomplete,
             "model": self.form.model,
             "output": self.output,
             "usage": _usage(self._usage),
             **self.form.echo,
+            **({} if self._refusal is None else {"safety": verdict(self._refusal)}),
         }
 
     def feed(self, event: Event) -> Iterator[Change]:
@@ -166,12 +171,13 @@ class GrowingResponse:
         yield Change("response.output_item.done", {"output_index": self._index, "item": item})
 
     def _finish(self, event: Finished) -> Iterator[Change]:
-        is_cut = event.reason is FinishReason.LENGTH
-        self._usage = event.usage
+        why = _INCOMPLETE.get(event.reason)
+        self._usage, self._refusal = event.usage, event.refusal
+        self._incomplete = None if why is None else {"reason": why}
         if not self.output:
             yield from self._begin("message")  # an answer of nothing is an empty text
-        yield from self._close("incomplete" if is_cut else "completed")
-        self.status = "incomplete" if is_cut else "completed"
+        self.status = "completed" if why is None else "incomplete"
+        yield from self._close(self.status)
         yield Change(f"response.{self.status}", {"response": self.body()})
 
     @property

@@ -114,7 +114,7 @@ class ResponsesRoutes:
 
     async def _answer(self, request: Request, ask: ChatRequest, growing: GrowingResponse, keep: Keep) -> Response:
         door = self._door
-        events = door.chat(ask)
+        events = door.chat(request, ask)
         if growing.form.stream:
             return EventStream(events, ResponseStream(growing, keep), door.lifecycle, door.limits)
         return await whole(request, events, ResponseReply(growing, keep), door.lifecycle)

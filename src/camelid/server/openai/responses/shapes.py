@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from ...verdicts import VerdictOut
 from ..shapes import ScoredToken
 from .bodies import Status
 
@@ -66,7 +67,7 @@ class FailureOut(_Shape):
 class IncompleteOut(_Shape):
     """Why a response is not complete."""
 
-    reason: Literal["max_output_tokens"]
+    reason: Literal["max_output_tokens", "content_filter"]
 
 
 class InputDetails(_Shape):
@@ -124,6 +125,7 @@ class ResponseOut(_Shape):
     top_p: float
     truncation: str
     user: str | None
+    safety: VerdictOut | None = None
 
 
 class DeletedOut(_Shape):

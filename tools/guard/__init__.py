@@ -1,0 +1,1 @@
+"""The recipe of guard, the toy safety model of the tests."""
