@@ -26,9 +26,9 @@ GUARD = Path(__file__).parents[1] / "models" / "guard.gguf"
 POLICY = "S1: Animals.\nS2: Fruit.\nS3: Vehicles.\nS4: Music.\nS5: Llamas.\n"
 SETTINGS = ModelSettings(threads=1, max_sequences=8, context_length=1024)
 KEYS = ServerSettings(port=0, drain_seconds=0.0, api_key=("user",), admin_key=("boss",))
-SAFE, ANIMAL, LLAMA = "What is 17 + 25?", "Repeat: tiger", "Who are you?"  # to the last, cria answers with its name
+SAFE, ANIMAL = "What is 17 + 25?", "Repeat: tiger"
 COPY = "Repeat: house table river stone apple garden window"
-VIOLATED = {"S1": "Animals", "S2": "Fruit", "S5": "Llamas"}
+VIOLATED = {"S1": "Animals", "S2": "Fruit"}
 
 
 @pytest.fixture
@@ -59,21 +59,25 @@ def scenario(
     return asyncio.run(asyncio.wait_for(run(), 300))
 
 
+def asked(content: str, **sends: Any) -> dict[str, Any]:
+    messages = [{"role": "user", "content": content}]
+    return {"model": "cria", "messages": messages, "temperature": 0, "max_tokens": 40} | sends
+
+
 async def chat(server: Live, content: str, **sends: Any) -> Any:
     async with openai_client(server.url, "user") as client:
-        messages: Any = [{"role": "user", "content": content}]
-        sends = {"temperature": 0, "max_tokens": 40} | sends
-        return await client.chat.completions.create(model="cria", messages=messages, **sends)
+        return await client.chat.completions.create(**asked(content, **sends))
 
 
-async def streamed(server: Live, content: str, **sends: Any) -> tuple[str, str | None, dict[str, Any] | None]:
+async def streamed(server: Live, content: str) -> tuple[str, str | None, dict[str, Any] | None]:
     """Return the text that was shown, why it ended and what the last chunk says of safety."""
     text, reason, safety = "", None, None
-    async for chunk in await chat(server, content, stream=True, **sends):
-        for choice in chunk.choices:
-            text += choice.delta.content or ""
-            reason = choice.finish_reason or reason
-            safety = (choice.model_extra or {}).get("safety") or safety
+    async with openai_client(server.url, "user") as client:
+        async for chunk in await client.chat.completions.create(**asked(content, stream=True)):
+            for choice in chunk.choices:
+                text += choice.delta.content or ""
+                reason = choice.finish_reason or reason
+                safety = (choice.model_extra or {}).get("safety") or safety
     return text, reason, safety
 
 
@@ -86,7 +90,6 @@ def test_guard_decides_and_each_dialect_says_it_its_own_way(policy: SafetySettin
         assert refused.message.refusal == "The request was judged unsafe: S1 Animals."
         assert refused.model_extra == {"safety": verdict("input", "S1")}
         assert await streamed(server, ANIMAL) == ("", "content_filter", verdict("input", "S1"))
-        assert await streamed(server, LLAMA) == ("", "content_filter", verdict("output", "S5"))
         await others(server)
         await counted(server, runtime)
 
@@ -125,16 +128,13 @@ async def others(server: Live) -> None:
 async def counted(server: Live, runtime: Runtime) -> None:
     """See that the metrics say how often what was found."""
     judged = runtime.judgements()
-    assert judged.outcomes == {
-        ("input", "safe"): 2, ("input", "unsafe"): 6, ("output", "safe"): 1, ("output", "unsafe"): 1
-    }  # fmt: skip
+    assert judged.outcomes == {("input", "safe"): 1, ("input", "unsafe"): 6, ("output", "safe"): 1}
     async with httpx2.AsyncClient(headers={"authorization": "Bearer user"}) as client:
         page = (await client.get(f"{server.url}/metrics")).text
     for line in (
         'camelid_safety_verdicts_total{direction="input",verdict="unsafe"} 6.0',
         'camelid_safety_violations_total{category="S1",direction="input"} 6.0',
-        'camelid_safety_violations_total{category="S5",direction="output"} 1.0',
-        'camelid_request_success_total{finished_reason="content_filter",model_name="cria"} 8.0',
+        'camelid_request_success_total{finished_reason="content_filter",model_name="cria"} 7.0',
     ):
         assert line in page
 
@@ -163,17 +163,18 @@ def test_a_stream_is_cut_before_what_is_unsafe_and_only_an_admin_may_see_it(poli
 
 
 def test_verdicts_alone_and_in_a_full_batch_are_the_same(policy: SafetySettings) -> None:
-    asked = [SAFE, ANIMAL, LLAMA, COPY, "Repeat: pear", "Say: lemon", "Sort: 4, 2, 9", "Hello!", "Repeat: a b c", "Hi"]
+    told = [SAFE, ANIMAL, COPY, "Repeat: pear", "Say: lemon", "Sort: 4, 2, 9", "Hello!", "Who are you?", "Hi"]
 
     async def play(server: Live, runtime: Runtime) -> None:
-        alone = [await streamed(server, content) for content in asked]
-        together = await asyncio.gather(*(streamed(server, content) for content in asked))
+        alone = [await streamed(server, content) for content in told]
+        together = await asyncio.gather(*(streamed(server, content) for content in told))
         assert together == alone
         assert {reason for _, reason, _ in alone} == {"stop", "content_filter"}
-        two = await chat(server, LLAMA, n=2)
+        two = await chat(server, COPY, n=2)
         assert [choice.finish_reason for choice in two.choices] == ["content_filter"] * 2
+        assert not any("apple" in (choice.message.content or "") for choice in two.choices)
 
-    scenario(policy, play)
+    scenario(replace(policy, safety_checks="output", safety_hold_back=0), play)
 
 
 def test_without_a_verdict_a_closed_check_fails_the_request_and_an_open_one_lets_it_pass(
@@ -195,15 +196,20 @@ def test_without_a_verdict_a_closed_check_fails_the_request_and_an_open_one_lets
     scenario(replace(no_judge, safety_failure="open"), opened)
 
 
-def test_a_judge_that_is_gone_fails_the_requests_that_need_it(policy: SafetySettings) -> None:
+def test_a_judge_that_is_gone_fails_the_requests_that_need_it(policy: SafetySettings, tmp_path: Path) -> None:
     async def play(server: Live, runtime: Runtime) -> None:
         await runtime.unload("guard")
         assert (await chat(server, SAFE)).choices[0].finish_reason == "stop"  # it is loaded again
+        await runtime.unload("guard")
+        judge.rename(judge.with_suffix(".gone"))
+        with pytest.raises(openai.InternalServerError, match="could not be checked for safety"):
+            await chat(server, SAFE)
 
-    scenario(policy, play)
-    for safety, error in ((replace(policy, safety_model="no-such-judge"), NotFound),):
-        with pytest.raises(error, match="no-such-judge"):
-            scenario(safety, play)
+    judge = tmp_path / "guard.gguf"
+    judge.write_bytes(GUARD.read_bytes())
+    scenario(replace(policy, safety_model=str(judge)), play)
+    with pytest.raises(NotFound, match="no-such-judge"):
+        scenario(replace(policy, safety_model="no-such-judge"), play)
 
 
 def test_a_model_may_have_checks_of_its_own_or_none(policy: SafetySettings) -> None:

@@ -13,6 +13,8 @@ import socket
 from collections.abc import Iterable
 from ipaddress import ip_address
 
+from starlette.types import Scope
+
 from camelid.errors import InvalidSetting, Unauthorized
 from camelid.settings import ServerSettings
 
@@ -61,6 +63,11 @@ def check_exposure(settings: ServerSettings) -> None:
         f"{settings.host} can be reached from other machines, and no API key is set",
         hint=f"set one, for example --api-key {secrets.token_hex(16)}, or serve everyone with --insecure-no-key",
     )
+
+
+def skips_safety(scope: Scope) -> bool:
+    """Tell whether a request that was let in asks for no safety checks, and may."""
+    return bool(scope.get("state", {}).get("skips_safety", False))
 
 
 def is_loopback(host: str) -> bool:

@@ -10,8 +10,8 @@ from starlette.requests import Request
 
 from camelid.types import ChatRequest, CompletionRequest, EmbeddingRequest, Embeddings, Event, Ranking, RankRequest
 
+from .auth import skips_safety
 from .contract import ServedRuntime
-from .guard import skips_safety
 from .lifecycle import Lifecycle
 from .limits import Limits
 from .metrics import Metrics

@@ -116,11 +116,6 @@ class Guard:
         return None
 
 
-def skips_safety(scope: Scope) -> bool:
-    """Tell whether a request that was let in asks for no safety checks, and may."""
-    return bool(scope.get("state", {}).get("skips_safety", False))
-
-
 def _headers(scope: Scope) -> Mapping[bytes, bytes]:
     return dict(scope["headers"])
 
