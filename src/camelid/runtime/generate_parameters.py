@@ -7,6 +7,7 @@ honoured, or has nothing to change here, or is refused by name. What the numbers
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
@@ -48,6 +49,14 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "output_hidden_states": (False,),
     "trust_remote_code": (False,),
     "synced_gpus": (False,),
+}
+_THEIR_NAMES = {
+    "n": "num_return_sequences",
+    "max_tokens": "max_new_tokens",
+    "min_tokens": "min_new_tokens",
+    "max_seconds": "max_time",
+    "stop": "stop_strings",
+    "forced_eos_token_ids": "forced_eos_token_id",
 }
 _REMOTE_TOO = ("penalty_alpha", "dola_layers", "num_beam_groups", "diversity_penalty")
 
@@ -133,6 +142,13 @@ def to_generation(given: GenerateParameters, seed: int, recommended: Sampling) -
     InvalidRequest.
     """
     _refuse(given)
+    try:
+        return _generation(given, seed, recommended)
+    except InvalidRequest as error:
+        raise _in_their_words(error) from error
+
+
+def _generation(given: GenerateParameters, seed: int, recommended: Sampling) -> Generation:
     num_beams = 1 if given.num_beams is None else given.num_beams
     draws = _draws(given, num_beams, recommended)
     rules = _rules(given)
@@ -145,6 +161,17 @@ def to_generation(given: GenerateParameters, seed: int, recommended: Sampling) -
         rules=None if rules.is_plain and given.typical_p in (None, 1) else rules,
         beams=beams if num_beams > 1 else None,
     )
+
+
+def _in_their_words(error: InvalidRequest) -> InvalidRequest:
+    """Return an error about one of our fields by the name that it has in Transformers."""
+    theirs = _THEIR_NAMES.get(error.field or "")
+    if theirs is None:
+        return error
+    message = error.message
+    for ours, name in _THEIR_NAMES.items():
+        message = re.sub(rf"\b{ours}\b(?! string)", name, message)
+    return InvalidRequest(message, field=theirs, hint=error.hint)
 
 
 def _refuse(given: GenerateParameters) -> None:
