@@ -73,12 +73,13 @@ void turn_rows(const Weight& weight, int64_t begin, const Array<uint8_t, 2>& out
     turn(matrix, begin, end, out.data());
 }
 
-CacheShape checked_cache_shape(int64_t layers, int64_t pages, int64_t kv_heads, int64_t head_dim, bool is_half) {
+CacheShape checked_cache_shape(int64_t layers, int64_t pages, int64_t kv_heads, int64_t head_dim, int bits) {
     check(layers > 0 && pages > 0 && kv_heads > 0, "a cache needs at least one layer, page and head");
     check(head_dim > 0 && head_dim <= kMaxHeadDim, "head_dim must be 1-" + text(kMaxHeadDim) + ", got " + text(head_dim));
+    check(bits == 8 || bits == 16 || bits == 32, "a cache keeps numbers of 8, 16 or 32 bits, got " + text(bits));
     const double bytes = static_cast<double>(layers) * static_cast<double>(pages) * static_cast<double>(kv_heads) * static_cast<double>(kPageTokens * 8 * (head_dim + kLanes));
     if (bytes > 0x1p62) throw std::bad_alloc();
-    return {layers, pages, kv_heads, head_dim, is_half};
+    return {layers, pages, kv_heads, head_dim, bits};
 }
 
 void copy_pages(Cache& cache, const Array<const int32_t, 2>& pairs) {
@@ -287,12 +288,12 @@ NB_MODULE(_native, module) {
         .def_prop_ro("can_turn", [](const Weight& self) { return can_turn(self.matrix); })
         .def("turn", turn_rows, "begin"_a, nb::arg("out").noconvert());
     nb::class_<Cache>(module, "Cache")
-        .def("__init__", [](Cache* self, int64_t layers, int64_t pages, int64_t kv_heads, int64_t head_dim, bool is_half) {
-            new (self) Cache(checked_cache_shape(layers, pages, kv_heads, head_dim, is_half));
-        }, "num_layers"_a, "num_pages"_a, "num_kv_heads"_a, "head_dim"_a, "is_half"_a)
-        .def_static("page_bytes", [](int64_t layers, int64_t kv_heads, int64_t head_dim, bool is_half) {
-            return layers * checked_cache_shape(layers, 1, kv_heads, head_dim, is_half).page_bytes();
-        }, "num_layers"_a, "num_kv_heads"_a, "head_dim"_a, "is_half"_a)
+        .def("__init__", [](Cache* self, int64_t layers, int64_t pages, int64_t kv_heads, int64_t head_dim, int bits) {
+            new (self) Cache(checked_cache_shape(layers, pages, kv_heads, head_dim, bits));
+        }, "num_layers"_a, "num_pages"_a, "num_kv_heads"_a, "head_dim"_a, "bits"_a)
+        .def_static("page_bytes", [](int64_t layers, int64_t kv_heads, int64_t head_dim, int bits) {
+            return layers * checked_cache_shape(layers, 1, kv_heads, head_dim, bits).page_bytes();
+        }, "num_layers"_a, "num_kv_heads"_a, "head_dim"_a, "bits"_a)
         .def("copy_pages", copy_pages, nb::arg("pairs").noconvert())
         .def("view", [](Cache& self) {
             const CacheShape& shape = self.shape();

@@ -25,6 +25,10 @@
 //   * Pages of 32 keys in ascending order: the maximum, exp, and the tree over (first 16 + last 16) weights; the accumulator is
 //     scaled once per page and takes one fma per key in ascending order.
 //   * 32 pages make a segment with its own (maximum, sum, accumulator); segments are merged in ascending order.
+//   * Keys and values kept in 8 bits: scale = float16(amax / 127) for a token and head, code = round(x * (1 / scale)) within 127. A query
+//     is rounded to 15 bits: step = amax / 16383, code = round(x * (16383 / amax)); score = (float(sum of products) * key scale) *
+//     (step * softmax_scale). Weights times their values' scales are rounded to 15 bits for each page in the same way, and the
+//     accumulator takes fma(float(sum of products), step, accumulator * correction) once per page.
 // NaN stays NaN; which NaN is not promised. The rounding mode is to nearest and subnormals are kept (pool.cpp sees to both).
 //
 // ALIGNMENT AND ALIASING. No pointer needs alignment beyond its element's, except scratch (64 bytes). Outputs alias no input unless said.
@@ -138,13 +142,18 @@ struct Addition {
     float* inner;         // (tokens, rank)
 };
 
-// One layer of the cache: per page and kv head the keys as (head_dim, 32), then the values as (32, value_stride).
+// One layer of the cache: a block for each page and kv head. Where numbers are kept as floats it holds the keys as (head_dim, 32), then
+// the values as (32, value_stride). Where they are kept as codes of 8 bits, pairs that are multiplied together lie together: keys
+// (head_dim / 2, rounded up; 32; 2), values (16; value_stride; 2), then 32 scales of keys and 32 of values in float16.
 struct CacheLayer {
     uint8_t* data;
-    bool is_half;
+    int bits;              // of a number kept: 32, 16 or 8
     int64_t num_kv_heads;
     int64_t head_dim;
     int64_t value_stride;  // head_dim rounded up to 16
+    int64_t head_bytes;    // of a block
+    int64_t values_at;     // bytes into a block
+    int64_t scales_at;
 };
 
 // What `attend` works on. Token t of the batch is at positions[t] and belongs to a sequence whose pages are tables[t].

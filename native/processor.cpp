@@ -49,7 +49,7 @@ Cache::Cache(const CacheShape& shape) : shape_(shape), memory_(static_cast<size_
 
 CacheLayer Cache::layer(int64_t index) const {
     uint8_t* data = memory_.as<uint8_t>(static_cast<size_t>(index * shape_.num_pages * shape_.page_bytes()));
-    return {data, shape_.is_half, shape_.num_kv_heads, shape_.head_dim, shape_.value_stride()};
+    return {data, shape_.bits, shape_.num_kv_heads, shape_.head_dim, shape_.value_stride(), shape_.head_bytes(), shape_.values_at(), shape_.scales_at()};
 }
 
 void Cache::copy_pages(const int32_t* pairs, int64_t count) {

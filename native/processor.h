@@ -14,10 +14,12 @@ namespace camelid {
 
 struct CacheShape {
     int64_t num_layers, num_pages, num_kv_heads, head_dim;
-    bool is_half;
+    int bits;  // of a number kept: 32, 16 or 8
 
     int64_t value_stride() const { return (head_dim + kLanes - 1) / kLanes * kLanes; }
-    int64_t head_bytes() const { return kPageTokens * (head_dim + value_stride()) * (is_half ? 2 : 4); }
+    int64_t values_at() const { return kPageTokens * (bits == 8 ? head_dim + head_dim % 2 : head_dim * bits / 8); }
+    int64_t scales_at() const { return values_at() + kPageTokens * value_stride() * bits / 8; }
+    int64_t head_bytes() const { return scales_at() + (bits == 8 ? kPageTokens * 4 : 0); }
     int64_t page_bytes() const { return num_kv_heads * head_bytes(); }  // of one layer
 };
 

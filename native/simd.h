@@ -20,6 +20,8 @@
 //             prepare<Max>(codes)         what `products` takes; with kSignedWide, codes - 128 where Max is 255
 //             products<Max> add_products<Max>   sums in a type P that may be narrow: at most kProducts<Max> of them may be added up
 //             widened(p)                  a P as I
+//   pairs     two signed numbers of 16 bits in each of 16 lanes: load_pairs (from bytes) add_pairs(sum, a, b) (sum + a0 * b0 + a1 * b1)
+//             store_words (the low half of each lane)
 #pragma once
 
 #include <cstdint>

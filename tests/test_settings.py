@@ -38,8 +38,10 @@ def test_flag_wins_over_variable_over_file_over_default(tmp_path: Path) -> None:
 
 def test_variables_of_ollama_are_honoured_after_ours(no_file: dict[str, str]) -> None:
     ollama = {**no_file, "OLLAMA_HOST": "http://0.0.0.0:8080", "OLLAMA_CONTEXT_LENGTH": "4096"}
+    ollama["OLLAMA_KV_CACHE_TYPE"] = "Q8_0"
     values = read_settings({}, ollama)
     assert (values["host"], values["port"], values["context_length"]) == ("0.0.0.0", 8080, 4096)
+    assert values["cache_type"] == "q8_0"
     assert read_settings({}, {**ollama, "CAMELID_PORT": "9"})["port"] == 9
 
 

@@ -12,6 +12,9 @@
 #include "embed.inl"
 #include "math.inl"
 #include "elementwise.inl"
+#include "cache.inl"
+#include "attend_page.inl"
+#include "attend_codes.inl"
 #include "attend.inl"
 
 namespace camelid::CAMELID_ISA {

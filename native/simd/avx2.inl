@@ -191,4 +191,15 @@ VERB void store_codes(uint8_t* p, B x) {
     _mm256_storeu_si256(wide(p + 32), x.b);
 }
 
+VERB I add_pairs(I sum, I a, I b) {
+    return {settled(_mm256_add_epi32(sum.a, _mm256_madd_epi16(a.a, b.a))), settled(_mm256_add_epi32(sum.b, _mm256_madd_epi16(a.b, b.b)))};
+}
+VERB I load_pairs(const int8_t* p) {
+    return {_mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))),
+            _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p + 16)))};
+}
+VERB void store_words(int16_t* p, I v) {  // packs work within 128 bits, so put the quarters in order
+    _mm256_storeu_si256(wide(p), _mm256_permute4x64_epi64(_mm256_packs_epi32(v.a, v.b), 0xd8));
+}
+
 }  // namespace camelid::CAMELID_ISA

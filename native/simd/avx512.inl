@@ -165,4 +165,12 @@ VERB B look_up(B codes, const uint8_t* table) {
 }
 VERB void store_codes(uint8_t* p, B a) { _mm512_storeu_si512(p, a); }
 
+#if defined(__AVX512VNNI__)
+VERB I add_pairs(I sum, I a, I b) { return settled(_mm512_dpwssd_epi32(sum, a, b)); }
+#else
+VERB I add_pairs(I sum, I a, I b) { return settled(_mm512_add_epi32(sum, _mm512_madd_epi16(a, b))); }
+#endif
+VERB I load_pairs(const int8_t* p) { return _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
+VERB void store_words(int16_t* p, I v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(v)); }
+
 }  // namespace camelid::CAMELID_ISA

@@ -126,4 +126,13 @@ VERB B times_power(B a, int n) { EACH_BYTE a.v[i] = static_cast<uint8_t>(a.v[i] 
 VERB B look_up(B a, const uint8_t* table) { EACH_BYTE a.v[i] = table[a.v[i]]; return a; }
 VERB void store_codes(uint8_t* p, const B& a) { memcpy(p, a.v, 64); }
 
+VERB int16_t word_of(const I& x, int i) { return static_cast<int16_t>(static_cast<uint32_t>(x.v[i / 2]) >> (i % 2 * 16)); }
+VERB I add_pairs(I sum, const I& a, const I& b) { EACH sum.v[i] += word_of(a, 2 * i) * word_of(b, 2 * i) + word_of(a, 2 * i + 1) * word_of(b, 2 * i + 1); return sum; }
+VERB I load_pairs(const int8_t* p) {
+    I r;
+    EACH r.v[i] = static_cast<int32_t>((static_cast<uint32_t>(p[2 * i]) & 0xffff) | static_cast<uint32_t>(p[2 * i + 1]) << 16);
+    return r;
+}
+VERB void store_words(int16_t* p, const I& v) { EACH p[i] = static_cast<int16_t>(v.v[i]); }
+
 }  // namespace camelid::CAMELID_ISA

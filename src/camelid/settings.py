@@ -362,9 +362,10 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "cache_type",
         ("CAMELID_CACHE_TYPE", "OLLAMA_KV_CACHE_TYPE"),
-        parse_choice("f16", "f32"),
+        parse_choice("f16", "f32", "q8_0"),
         _DEFAULT_MODEL.cache_type,
-        "Type of cached keys and values: `f16` or `f32`.",
+        "Type of cached keys and values: `f16`, `f32`, or `q8_0`: 8 bits and a scale for each token and head, which "
+        "halves the memory of a context.",
         "TYPE",
     ),
     Setting(

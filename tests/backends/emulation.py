@@ -259,34 +259,92 @@ def gate(gate: Floats, up: Floats) -> Floats:
 
 def attend(q: Floats, keys: Floats, values: Floats, scale: float) -> Floats:
     """Attend with one rotated query (D,) to all of `keys` and `values`, (positions, D), as the cache holds them."""
-    merged = None
-    for first in range(0, len(keys), 1024):
-        part = _segment(q, keys[first : first + 1024], values[first : first + 1024], np.float32(scale))
-        merged = part if merged is None else _merge(merged, part)
-    assert merged is not None
-    return merged[2] / merged[1]
+    return _in_segments(FloatPages(q, keys, values, np.float32(scale)), len(keys))
+
+
+def attend_codes(q: Floats, keys: Floats, values: Floats, scale: float) -> Floats:
+    """Attend with one rotated query (D,) to all of `keys` and `values`, (positions, D), which the cache rounds."""
+    return _in_segments(CodedPages(q, keys, values, np.float32(scale)), len(keys))
+
+
+@dataclass(frozen=True)
+class FloatPages:
+    """A past that is kept as floats."""
+
+    q: Floats
+    keys: Floats
+    values: Floats
+    scale: np.float32
+
+    def scores(self, page: slice) -> Floats:
+        scores = np.zeros(len(self.keys[page]), np.float32)
+        for d in range(len(self.q)):
+            scores = fused(self.q[d], self.keys[page, d], scores)
+        return scores * self.scale
+
+    def add_values(self, acc: Floats, weights: Floats, page: slice) -> Floats:
+        for weight, value in zip(weights, self.values[page], strict=True):
+            acc = fused(weight, value, acc)
+        return acc
+
+
+@dataclass(frozen=True)
+class CodedPages:
+    """A past that is kept in 8 bits: whole numbers are multiplied."""
+
+    q: Floats
+    keys: Floats
+    values: Floats
+    scale: np.float32
+
+    def scores(self, page: slice) -> Floats:
+        codes, scales = to_codes(self.keys[page])
+        query, step = to_fine_codes(self.q)
+        return (codes @ query).astype(np.float32) * scales * (step * self.scale)
+
+    def add_values(self, acc: Floats, weights: Floats, page: slice) -> Floats:
+        codes, scales = to_codes(self.values[page])
+        fine, step = to_fine_codes(weights * scales)
+        return fused((fine @ codes).astype(np.float32), step, acc)
+
+
+def to_codes(x: Floats) -> tuple[Ints, Floats]:
+    """Return keys or values (positions, D) as the cache keeps them: codes (positions, D) and scales (positions,)."""
+    scales = (np.abs(x).max(axis=1) / np.float32(127)).astype(np.float16).astype(np.float32)
+    codes = np.rint(x * (np.float32(1) / scales)[:, None]).astype(np.int64)
+    return np.clip(codes, -127, 127), scales
+
+
+def to_fine_codes(x: Floats) -> tuple[Ints, np.float32]:
+    """Return what keys or values are multiplied with, in 15 bits, and its step."""
+    amax = np.abs(x).max()
+    return np.rint(x * (np.float32(16383) / amax)).astype(np.int64), amax / np.float32(16383)
 
 
 State = tuple[Floats, Floats, Floats]  # the highest score, the sum of weights, the sum of weighted values
 
 
-def _segment(q: Floats, keys: Floats, values: Floats, scale: np.float32) -> State:
+def _in_segments(past: FloatPages | CodedPages, length: int) -> Floats:
+    merged = None
+    for first in range(0, length, 1024):
+        part = _segment(past, first, min(first + 1024, length))
+        merged = part if merged is None else _merge(merged, part)
+    assert merged is not None
+    return merged[2] / merged[1]
+
+
+def _segment(past: FloatPages | CodedPages, start: int, end: int) -> State:
     highest, total = np.float32(-np.inf), np.float32(0)
-    acc = np.zeros(values.shape[1], np.float32)
-    for first in range(0, len(keys), 32):
-        page, page_values = keys[first : first + 32], values[first : first + 32]
-        scores = np.zeros(len(page), np.float32)
-        for d in range(len(q)):
-            scores = fused(q[d], page[:, d], scores)
-        scores = scores * scale
+    acc = np.zeros(past.values.shape[1], np.float32)
+    for first in range(start, end, 32):
+        page = slice(first, min(first + 32, end))
+        scores = past.scores(page)
         now = max(highest, scores.max())
         weights = np.zeros(32, np.float32)
-        weights[: len(page)] = exp(scores - now)
+        weights[: len(scores)] = exp(scores - now)
         correction = exp(np.atleast_1d(highest - now))[0]
         total = fused(total, correction, lane_sum(weights[:16] + weights[16:]))
-        acc = acc * correction
-        for weight, value in zip(weights[: len(page)], page_values, strict=True):
-            acc = fused(weight, value, acc)
+        acc = past.add_values(acc * correction, weights[: len(scores)], page)
         highest = now
     return highest, total, acc
 

@@ -189,7 +189,7 @@ def test_exp_is_within_two_units_in_the_last_place(processor: Processor) -> None
 
 
 def run_attention(
-    processor: Processor, length: int, *, num_heads: int, num_kv_heads: int, head_dim: int, is_half: bool, chunk: int
+    processor: Processor, length: int, *, num_heads: int, num_kv_heads: int, head_dim: int, bits: int, chunk: int
 ) -> tuple[Floats, Floats, Floats, Floats]:
     """Return what attention gives for a sequence fed in chunks, and its q, k and v.
 
@@ -199,7 +199,7 @@ def run_attention(
         normal(length, heads * head_dim, seed=i) for i, heads in enumerate((num_heads, num_kv_heads, num_kv_heads))
     )
     num_pages = -(-length // 32)
-    cache = Cache(1, num_pages, num_kv_heads, head_dim, is_half)
+    cache = Cache(1, num_pages, num_kv_heads, head_dim, bits)
     cache.poison()
     table = np.random.default_rng(1).permutation(num_pages).astype(np.int32)[None]
     out = np.full_like(q, np.nan)
@@ -211,17 +211,17 @@ def run_attention(
     return out, q, k, v
 
 
-@pytest.mark.parametrize("is_half", [True, False], ids=["f16", "f32"])
+@pytest.mark.parametrize("bits", [32, 16, 8])
 @pytest.mark.parametrize(("num_heads", "num_kv_heads", "head_dim"), [(4, 1, 16), (2, 2, 26), (18, 1, 8)])
 def test_attention_is_the_emulated_one(
-    processor: Processor, num_heads: int, num_kv_heads: int, head_dim: int, is_half: bool
+    processor: Processor, num_heads: int, num_kv_heads: int, head_dim: int, bits: int
 ) -> None:
     length = 75
     out, q, k, v = run_attention(
-        processor, length, num_heads=num_heads, num_kv_heads=num_kv_heads, head_dim=head_dim, is_half=is_half, chunk=40
+        processor, length, num_heads=num_heads, num_kv_heads=num_kv_heads, head_dim=head_dim, bits=bits, chunk=40
     )
 
-    if is_half:
+    if bits == 16:
         k, v = (values.astype(np.float16).astype(np.float32) for values in (k, v))
     keys, values = (array.reshape(length, num_kv_heads, head_dim) for array in (k, v))
     queries = q.reshape(length, num_heads, head_dim)
@@ -229,24 +229,23 @@ def test_attention_is_the_emulated_one(
         for head in range(num_heads):
             kv = head // (num_heads // num_kv_heads)
             past = keys[: position + 1, kv], values[: position + 1, kv]
-            expected = emulation.attend(queries[position, head], *past, head_dim**-0.5)
+            attend = emulation.attend_codes if bits == 8 else emulation.attend
+            expected = attend(queries[position, head], *past, head_dim**-0.5)
             assert_same_bits(out.reshape(queries.shape)[position, head], expected)
 
 
 def test_attention_over_several_segments_is_the_emulated_one(processor: Processor) -> None:
     length = 2100
-    out, q, k, v = run_attention(
-        processor, length, num_heads=2, num_kv_heads=1, head_dim=8, is_half=False, chunk=length
-    )
+    out, q, k, v = run_attention(processor, length, num_heads=2, num_kv_heads=1, head_dim=8, bits=32, chunk=length)
 
     for position in (1023, 1024, 2047, 2048, 2099):
         expected = emulation.attend(q[position, 8:], k[: position + 1], v[: position + 1], 8**-0.5)
         assert_same_bits(out[position, 8:], expected)
 
 
-@pytest.mark.parametrize("is_half", [True, False], ids=["f16", "f32"])
-def test_attention_does_not_depend_on_chunks_or_threads(isa: str, is_half: bool) -> None:
-    shape = {"num_heads": 6, "num_kv_heads": 2, "head_dim": 24, "is_half": is_half}
+@pytest.mark.parametrize("bits", [32, 16, 8])
+def test_attention_does_not_depend_on_chunks_or_threads(isa: str, bits: int) -> None:
+    shape = {"num_heads": 6, "num_kv_heads": 2, "head_dim": 24, "bits": bits}
     expected = run_attention(Processor(1, isa), 1100, chunk=1100, **shape)[0]
 
     for threads, chunk in ((2, 1100), (3, 97), (2, 13)):
@@ -254,7 +253,7 @@ def test_attention_does_not_depend_on_chunks_or_threads(isa: str, is_half: bool)
 
 
 def test_one_token_at_a_time_attends_like_the_whole_prompt(isa: str) -> None:
-    shape = {"num_heads": 4, "num_kv_heads": 2, "head_dim": 16, "is_half": True}
+    shape = {"num_heads": 4, "num_kv_heads": 2, "head_dim": 16, "bits": 16}
     expected = run_attention(Processor(2, isa), 1100, chunk=1100, **shape)[0]
 
     assert_same_bits(run_attention(Processor(2, isa), 1100, chunk=1, **shape)[0], expected)
@@ -283,7 +282,7 @@ def test_instruction_sets_and_threads_agree(isa: str, kind: BlockType) -> None:
 @pytest.mark.parametrize("interleaved", [True, False])
 def test_instruction_sets_rotate_alike(isa: str, interleaved: bool) -> None:
     def rotated(name: str) -> Floats:
-        cache, q = Cache(1, 4, 1, 26, True), normal(100, 52)
+        cache, q = Cache(1, 4, 1, 26, 16), normal(100, 52)
         frequencies = 500_000.0 ** (-np.arange(0, 20, 2) / 20)
         positions = np.arange(100, dtype=np.int32)
         step = Step(positions, np.array([0, 100], np.int32), np.arange(4, dtype=np.int32)[None], 4, frequencies, 1.1)
@@ -308,6 +307,6 @@ def test_float16_keys_round_to_nearest_even(isa: str, make: Callable[[int], Floa
     step = Step(np.zeros(tokens, np.int32), starts, table, tokens, np.empty(0), 1.0)
     out = np.empty_like(v)
     q = np.broadcast_to(make(64).astype(np.float32), v.shape).copy()
-    Processor(2, isa).attend(q, np.zeros_like(v), v, Cache(1, tokens, 1, 64, True), 0, step, 1, 1.0, True, out)
+    Processor(2, isa).attend(q, np.zeros_like(v), v, Cache(1, tokens, 1, 64, 16), 0, step, 1, 1.0, True, out)
 
     np.testing.assert_array_equal(out, v.astype(np.float16).astype(np.float32))

@@ -73,11 +73,12 @@ WRONG: dict[str, tuple[type[Exception], Callable[[Processor], object]]] = {
     "norm weight too short": (ValueError, lambda p: p.norm(zeros(1, 8), None, zeros(7), 1e-5, zeros(1, 8))),
     "norm of nothing": (ValueError, lambda p: p.norm(zeros(1, 0), None, zeros(0), 1e-5, zeros(1, 0))),
     "up of another shape": (ValueError, lambda p: p.gate(zeros(1, 8), zeros(2, 4))),
-    "head too large": (ValueError, lambda p: Cache(1, 1, 1, 1025, True)),
-    "no pages": (ValueError, lambda p: Cache(1, 0, 1, 8, True)),
-    "cache beyond any memory": (MemoryError, lambda p: Cache(1000, 2**40, 1000, 1000, True)),
-    "copy beyond the cache": (ValueError, lambda p: Cache(1, 2, 1, 8, True).copy_pages(ints((0, 2)))),
-    "copy of three": (ValueError, lambda p: Cache(1, 2, 1, 8, True).copy_pages(ints((0, 1, 1)))),
+    "head too large": (ValueError, lambda p: Cache(1, 1, 1, 1025, 16)),
+    "numbers of 4 bits": (ValueError, lambda p: Cache(1, 1, 1, 8, 4)),
+    "no pages": (ValueError, lambda p: Cache(1, 0, 1, 8, 16)),
+    "cache beyond any memory": (MemoryError, lambda p: Cache(1000, 2**40, 1000, 1000, 16)),
+    "copy beyond the cache": (ValueError, lambda p: Cache(1, 2, 1, 8, 16).copy_pages(ints((0, 2)))),
+    "copy of three": (ValueError, lambda p: Cache(1, 2, 1, 8, 16).copy_pages(ints((0, 1, 1)))),
     "page beyond the cache": (ValueError, lambda p: step([0], [0, 1], [(4,)])),
     "negative page": (ValueError, lambda p: step([0], [0, 1], [(-1,)])),
     "table too short": (ValueError, lambda p: step([32], [0, 1], [(0,)])),
@@ -105,7 +106,7 @@ def test_what_is_wrong_raises_and_nothing_breaks(processor: Processor, name: str
 )
 def test_attention_with_one_thing_wrong_raises(processor: Processor, change: str, value: int) -> None:
     arguments = {"layer": 0, "num_heads": 4, "step": 4, "q": 32} | {change: value}
-    cache = Cache(1, 4, 2, 8, True)
+    cache = Cache(1, 4, 2, 8, 16)
     one_step = step([0], [0, 1], [(0,)], num_pages=arguments["step"], frequencies=np.ones(4))
     q, kv = zeros(1, arguments["q"]), zeros(1, 16)
     with pytest.raises(ValueError, match=r"head|layer|cache|must be"):
@@ -118,7 +119,7 @@ def test_more_rotary_dimensions_than_a_head_has_raise(processor: Processor) -> N
     x = zeros(1, 8)
     with pytest.raises(ValueError, match="rotary"):
         processor.attend(
-            x, x, x, Cache(1, 4, 1, 8, True), 0, step([0], [0, 1], [(0,)], 4, np.ones(5)), 1, 1.0, True, zeros(1, 8)
+            x, x, x, Cache(1, 4, 1, 8, 16), 0, step([0], [0, 1], [(0,)], 4, np.ones(5)), 1, 1.0, True, zeros(1, 8)
         )
 
 
@@ -129,9 +130,7 @@ def test_nothing_at_all_is_computed_without_complaint(processor: Processor) -> N
     processor.norm(zeros(0, 8), None, zeros(8), 1e-5, zeros(0, 8))
     processor.gate(zeros(0, 8), zeros(0, 8))
     empty = Step(ints(), ints(0), np.empty((0, 0), np.int32), 4, np.empty(0), 1.0)
-    processor.attend(
-        zeros(0, 8), zeros(0, 8), zeros(0, 8), Cache(1, 4, 1, 8, True), 0, empty, 1, 1.0, True, zeros(0, 8)
-    )
+    processor.attend(zeros(0, 8), zeros(0, 8), zeros(0, 8), Cache(1, 4, 1, 8, 16), 0, empty, 1, 1.0, True, zeros(0, 8))
 
 
 class EveryOperation:

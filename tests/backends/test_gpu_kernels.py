@@ -21,6 +21,7 @@ triton = pytest.importorskip("triton")
 
 from camelid.backends.gpu.kernels import fast, twin  # noqa: E402
 from camelid.backends.gpu.kernels.blocks import DECODERS, decode  # noqa: E402
+from camelid.backends.gpu.pages import Kept, to_codes  # noqa: E402
 from camelid.formats.blocks import BlockType, encode  # noqa: E402
 from camelid.formats.blocks import decode as decode_on_host  # noqa: E402
 
@@ -62,10 +63,25 @@ def test_attention_over_pages_equals_the_plain_one(heads: int, kv_heads: int, di
     positions = torch.tensor([60, 61, 62, 63, 64, 80, 0, 1, 2], device=DEVICE)
     row_starts = [0, 5, 6, 9]
     queries = normal(9, heads, dim)
-    found = fast.attend(queries, keys, values, table, row_starts, positions, 0.3)
-    values = torch.nan_to_num(values)
+    found = fast.attend(queries, Kept(keys, values), table, row_starts, positions, 0.3)
+    kept = Kept(keys, torch.nan_to_num(values))
     torch.testing.assert_close(
-        found, twin.attend(queries, keys, values, table, row_starts, positions, 0.3), rtol=1e-5, atol=1e-5
+        found, twin.attend(queries, kept, table, row_starts, positions, 0.3), rtol=1e-5, atol=1e-5
+    )
+
+    coded_keys, coded_values = to_codes(keys), to_codes(kept.values)
+    coded_values[1][2, :, 17:] = float("nan")
+    found = fast.attend(
+        queries,
+        Kept(coded_keys[0], coded_values[0], coded_keys[1], coded_values[1]),
+        table,
+        row_starts,
+        positions,
+        0.3,
+    )
+    kept = Kept(coded_keys[0], coded_values[0], coded_keys[1], torch.nan_to_num(coded_values[1]))
+    torch.testing.assert_close(
+        found, twin.attend(queries, kept, table, row_starts, positions, 0.3), rtol=1e-5, atol=1e-5
     )
 
 
@@ -87,9 +103,11 @@ for block_type, step in STEPS.items():
     check(_multiply, {"x": "*bf16", "weight": "*u8", "halves": "*fp16", "out": "*bf16", **numbers},
           {"BLOCK": block_type.weights_per_block, "STEP": step, "ROWS": 32, "TOKENS": 16})
 indexes = dict.fromkeys(("table", "firsts", "ends", "sequences", "positions"), "*i64")
-check(_attend, {"q": "*bf16", "keys": "*fp16", "values": "*fp16", **indexes, "out": "*bf16", "scale": "fp32",
-                "num_heads": "i32", "most_pages": "i32"},
-      {"GROUP": 4, "TOKENS": 4, "ROWS": 16, "WIDTH": 128, "DIM": 128, "PAGE": 32})
+for kept in ("*fp16", "*i8"):
+    scales = dict.fromkeys(("key_scales", "value_scales"), "*fp16")
+    check(_attend, {"q": "*bf16", "keys": kept, "values": kept, **scales, **indexes, "out": "*bf16",
+                    "scale": "fp32", "num_heads": "i32", "most_pages": "i32"},
+          {"GROUP": 4, "TOKENS": 4, "ROWS": 16, "WIDTH": 128, "DIM": 128, "PAGE": 32, "CODED": kept == "*i8"})
 """
 
 

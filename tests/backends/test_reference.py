@@ -105,7 +105,7 @@ def test_rotation_turns_each_pair_and_leaves_the_rest(pairs: RopePairs, num_rota
 def test_attend_equals_loops_over_every_query_head_and_key(pairs: RopePairs) -> None:
     spec = attention(pairs)
     lengths, tables = (40, 5), ([3, 0], [1, 0])
-    pages = Pages(spec, np.float64, 4)
+    pages = Pages(spec, np.float64, CacheType.F32, 4)
     ops = ReferenceOps(np.dtype(np.float64), spec, pages)
     q, k, v = RNG.normal(size=(45, 24)), RNG.normal(size=(45, 12)), RNG.normal(size=(45, 12))
     batch = Batch(
@@ -135,7 +135,7 @@ def test_attend_equals_loops_over_every_query_head_and_key(pairs: RopePairs) -> 
 
 def test_page_copies_read_all_sources_before_they_write() -> None:
     spec = attention()
-    pages = Pages(spec, np.float64, 3)
+    pages = Pages(spec, np.float64, CacheType.F32, 3)
     for page in range(3):
         filled = np.full((32, 2, 6), float(page))
         pages.write(0, np.array([page], np.int32), np.arange(32, dtype=np.int32), filled, -filled)
@@ -151,6 +151,7 @@ def test_page_bytes_follow_from_the_cache_type() -> None:
     assert ReferenceBackend().page_bytes(attention(), CacheType.F16) == 2 * 2 * 32 * 2 * 6 * 2
     assert ReferenceBackend().page_bytes(attention(), CacheType.F32) == 2 * 2 * 32 * 2 * 6 * 8
     assert ReferenceBackend(np.float32).page_bytes(attention(), CacheType.F32) == 2 * 2 * 32 * 2 * 6 * 4
+    assert ReferenceBackend().page_bytes(attention(), CacheType.I8) == 2 * 2 * 32 * 2 * (6 + 2)
 
 
 def test_memory_is_that_of_the_machine() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from llama_checkpoints import CONFIGS, gguf_checkpoint, hugging_face_checkpoint, their_logits, transformers_model
+from long_context import logits_at_chunks
 from numpy.typing import NDArray
 from tiny_models import all_logits, relative_rms
 
@@ -115,8 +116,34 @@ def test_logits_have_the_same_bits_however_the_prompt_is_cut(
     np.testing.assert_array_equal(logits_in_chunks(checkpoint, cpu(isa), chunk), logits)
 
 
-def logits_in_chunks(checkpoint: Checkpoint, backend: Backend, chunk: int) -> NDArray[np.float64]:
-    return all_logits(load_model(checkpoint, backend), backend, PROMPT, chunk=chunk, cache_type=CacheType.F16)
+@pytest.mark.parametrize("chunk", [1, 13])
+def test_a_past_in_8_bits_gives_the_same_bits_however_the_prompt_is_cut(
+    whole: tuple[Checkpoint, NDArray[np.float64]], chunk: int
+) -> None:
+    checkpoint, logits = whole
+    found = logits_in_chunks(checkpoint, cpu(), 1 << 30, CacheType.I8)
+
+    np.testing.assert_array_equal(logits_in_chunks(checkpoint, cpu(), chunk, CacheType.I8), found)
+    assert 0 < relative_rms(found, logits) < 0.1  # a random network; the rounding of its inputs alone is 3 %
+
+
+def logits_in_chunks(
+    checkpoint: Checkpoint, backend: Backend, chunk: int, cache_type: CacheType = CacheType.F16
+) -> NDArray[np.float64]:
+    return all_logits(load_model(checkpoint, backend), backend, PROMPT, chunk=chunk, cache_type=cache_type)
+
+
+@pytest.mark.parametrize(("cache_type", "most"), [(CacheType.F32, 3e-6), (CacheType.F16, 2e-3), (CacheType.I8, 2e-2)])
+def test_a_context_of_several_segments_equals_the_reference(cache_type: CacheType, most: float) -> None:
+    found = logits_at_chunks(cpu(), 2100, cache_type, chunk=700)
+
+    assert relative_rms(found, logits_at_chunks(ReferenceBackend(), 2100, CacheType.F32, chunk=700)) < most
+
+
+def test_a_past_in_8_bits_is_rounded_as_the_reference_rounds_it() -> None:
+    found, expected = (logits_at_chunks(backend, 300, CacheType.I8) for backend in (cpu(), ReferenceBackend()))
+
+    assert relative_rms(found, expected) < 1e-3
 
 
 def test_8192_positions_equal_transformers() -> None:

@@ -73,10 +73,16 @@ class AttentionSpec:
 
 
 class CacheType(Enum):
-    """How keys and values are kept."""
+    """How keys and values are kept: as floats, or as codes of 8 bits with a scale for each token and head."""
 
     F32 = "f32"
     F16 = "f16"
+    I8 = "q8_0"
+
+    @property
+    def bits(self) -> int:
+        """Return the size of a number kept, its share of a scale apart."""
+        return {CacheType.F32: 32, CacheType.F16: 16, CacheType.I8: 8}[self]
 
 
 @dataclass(frozen=True, eq=False)

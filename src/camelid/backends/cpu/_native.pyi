@@ -44,11 +44,11 @@ class Weight:
         """
 
 class Cache:
-    """Keys and values of all layers, in pages. Raises MemoryError."""
+    """Keys and values of all layers, in pages, each number in 32, 16 or 8 bits. Raises MemoryError."""
 
-    def __init__(self, num_layers: int, num_pages: int, num_kv_heads: int, head_dim: int, is_half: bool) -> None: ...
+    def __init__(self, num_layers: int, num_pages: int, num_kv_heads: int, head_dim: int, bits: int) -> None: ...
     @staticmethod
-    def page_bytes(num_layers: int, num_kv_heads: int, head_dim: int, is_half: bool) -> int:
+    def page_bytes(num_layers: int, num_kv_heads: int, head_dim: int, bits: int) -> int:
         """Return the bytes of one page over all layers."""
 
     def copy_pages(self, pairs: NDArray[np.int32]) -> None:

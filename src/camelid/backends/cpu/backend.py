@@ -77,8 +77,8 @@ class CpuBackend:
 
     def page_bytes(self, attention: AttentionSpec, cache_type: CacheType) -> int:
         """Return the bytes of one page over all layers."""
-        is_half = cache_type is CacheType.F16
-        return Cache.page_bytes(attention.num_layers, attention.num_kv_heads, attention.head_dim, is_half)
+        numbers = attention.num_layers, attention.num_kv_heads, attention.head_dim
+        return Cache.page_bytes(*numbers, cache_type.bits)
 
     def open_pages(self, attention: AttentionSpec, cache_type: CacheType, num_pages: int) -> None:
         """Allocate the pages; the system hands the memory out when it is first touched. Raises OutOfMemory."""
@@ -88,7 +88,7 @@ class CpuBackend:
         try:
             if need_bytes > free_bytes:
                 raise MemoryError
-            self._pages = Pages(attention, num_pages, cache_type is CacheType.F16)
+            self._pages = Pages(attention, num_pages, cache_type.bits)
         except MemoryError as error:
             raise OutOfMemory(
                 f"a cache of {num_pages} pages needs {need_bytes >> 20} MiB, and {free_bytes >> 20} MiB are free",

@@ -51,10 +51,10 @@ def _float_weight(matrix: NDArray[np.floating]) -> Weight:
 class Pages:
     """The cache and the attention that it was opened for."""
 
-    def __init__(self, spec: AttentionSpec, num_pages: int, is_half: bool) -> None:
+    def __init__(self, spec: AttentionSpec, num_pages: int, bits: int) -> None:
         self.spec = spec
         self.num_pages = num_pages
-        self.cache = Cache(spec.num_layers, num_pages, spec.num_kv_heads, spec.head_dim, is_half)
+        self.cache = Cache(spec.num_layers, num_pages, spec.num_kv_heads, spec.head_dim, bits)
 
     def step(self, batch: Batch) -> Step:
         """Check the batch against the cache and work out its angles."""

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from camelid.errors import OutOfMemory, UnsupportedFormat
 
-from ..base import PAGE_TOKENS, AttentionSpec, Batch, CacheType, Draw, Drawn, Forward, Memory, Tensor
+from ..base import AttentionSpec, Batch, CacheType, Draw, Drawn, Forward, Memory, Tensor
 from .kernels import twin
 from .ops import GpuOps, Kernels
-from .pages import DTYPES, Pages
+from .pages import Pages, page_bytes
 from .weights import Pair, Placed, place
 
 _log = logging.getLogger(__name__)
@@ -70,8 +70,7 @@ class GpuBackend:
 
     def page_bytes(self, attention: AttentionSpec, cache_type: CacheType) -> int:
         """Return the bytes of one page over all layers."""
-        num_values = 2 * attention.num_layers * PAGE_TOKENS * attention.num_kv_heads * attention.head_dim
-        return num_values * DTYPES[cache_type].itemsize
+        return page_bytes(attention, cache_type)
 
     def open_pages(self, attention: AttentionSpec, cache_type: CacheType, num_pages: int) -> None:
         """Allocate the pages. Raises OutOfMemory."""

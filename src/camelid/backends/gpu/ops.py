@@ -22,7 +22,7 @@ from camelid.formats.blocks import BlockType
 
 from ..base import PAGE_TOKENS, AttentionSpec, Batch, RopePairs, RowChange
 from .kernels.blocks import decode
-from .pages import Pages
+from .pages import Kept, Pages
 from .weights import Dense, Placed
 
 DECODED_ROWS = 64  # from so many tokens on, decoding a weight once and multiplying densely is the quicker way
@@ -37,8 +37,7 @@ class Kernels(Protocol):
     def attend(
         self,
         queries: Tensor,
-        keys: Tensor,
-        values: Tensor,
+        kept: Kept,
         table: Tensor,
         row_starts: list[int],
         positions: Tensor,
@@ -147,8 +146,7 @@ class GpuOps:
         self._pages.write(layer, step.pages, step.slots, keys, _heads(v, spec))
         attended = self._kernels.attend(
             queries.to(self._dtype),
-            self._pages.keys[layer],
-            self._pages.values[layer],
+            self._pages.layer(layer),
             step.table,
             batch.row_starts.tolist(),
             step.positions,

@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 
 from camelid.errors import UnsupportedFormat
 
-from ..base import PAGE_TOKENS, AttentionSpec, Batch, CacheType, Draw, Drawn, Forward, Memory, Tensor
+from ..base import AttentionSpec, Batch, CacheType, Draw, Drawn, Forward, Memory, Tensor
 from .ops import ReferenceOps
-from .pages import Floats, Pages
+from .pages import Floats, Pages, page_bytes
 
 
 class ReferenceBackend:
     """Computes in `dtype`, float64 unless told otherwise.
 
-    The cache holds `dtype` for CacheType.F32, and values rounded to float16 for CacheType.F16.
+    The cache holds `dtype` for CacheType.F32, and what other types round to for these.
     """
 
     def __init__(self, dtype: type[np.floating] = np.float64) -> None:
@@ -54,13 +54,12 @@ class ReferenceBackend:
 
     def page_bytes(self, attention: AttentionSpec, cache_type: CacheType) -> int:
         """Return the bytes of one page over all layers."""
-        num_values = 2 * attention.num_layers * PAGE_TOKENS * attention.num_kv_heads * attention.head_dim
-        return num_values * self._cache_dtype(cache_type).itemsize
+        return page_bytes(attention, self._dtype, cache_type)
 
     def open_pages(self, attention: AttentionSpec, cache_type: CacheType, num_pages: int) -> None:
         """Allocate the pages. Raises OutOfMemory."""
         self._attention = attention
-        self._pages = Pages(attention, self._cache_dtype(cache_type), num_pages)
+        self._pages = Pages(attention, self._dtype, cache_type, num_pages)
 
     def run(self, model: Forward, batch: Batch) -> Floats:
         """Copy the pages that `batch` names, run the forward pass, return the logits (W, V)."""
@@ -91,6 +90,3 @@ class ReferenceBackend:
     def _open_pages(self) -> Pages:
         assert self._pages is not None, "there are no pages before open_pages"
         return self._pages
-
-    def _cache_dtype(self, cache_type: CacheType) -> np.dtype[np.floating]:
-        return self._dtype if cache_type is CacheType.F32 else np.dtype(np.float16)

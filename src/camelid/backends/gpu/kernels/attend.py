@@ -16,14 +16,17 @@ from torch import Tensor
 
 from camelid.backends.base import PAGE_TOKENS
 
+from ..pages import Kept
+
 TILE = 16  # rows of a tile at least: what a tensor core takes
 
 
 @triton.jit
 def _attend(
-    q, keys, values, table, firsts, ends, sequences, positions, out, scale, num_heads, most_pages,
+    q, keys, values, key_scales, value_scales, table, firsts, ends, sequences, positions, out, scale, num_heads,
+    most_pages,
     GROUP: tl.constexpr, TOKENS: tl.constexpr, ROWS: tl.constexpr, WIDTH: tl.constexpr, DIM: tl.constexpr,
-    PAGE: tl.constexpr,
+    PAGE: tl.constexpr, CODED: tl.constexpr,
 ):  # fmt: skip
     """Compute the tile of `firsts[i]` … below `ends[i]` for one key/value head. WIDTH: DIM rounded up."""
     item, head = tl.program_id(0), tl.program_id(1)
@@ -41,26 +44,34 @@ def _attend(
     total = tl.zeros((ROWS, WIDTH), tl.float32)
     for index in range(last // PAGE + 1):
         page = tl.load(table + sequence * most_pages + index).to(tl.int64)
-        cell = ((page * tl.num_programs(1) + head) * PAGE + slots)[:, None] * DIM + lanes[None, :]
+        slot = (page * tl.num_programs(1) + head) * PAGE + slots
+        cell = slot[:, None] * DIM + lanes[None, :]
         is_seen = (index * PAGE + slots)[None, :] <= place[:, None]
         key = tl.load(keys + cell, mask=is_lane[None, :], other=0.0).to(query.dtype)
         scores = tl.dot(query, tl.trans(key), input_precision="ieee") * scale
+        if CODED:
+            scores = scores * tl.load(key_scales + slot).to(tl.float32)[None, :]
         scores = tl.where(is_seen, scores, float("-inf"))
         higher = tl.maximum(most, tl.max(scores, 1))  # finite: all see position 0
         shrink, shares = tl.exp(most - higher), tl.exp(scores - higher[:, None])
         is_written = (index * PAGE + slots)[:, None] <= last
+        weight = weight * shrink + tl.sum(shares, 1)
+        if CODED:
+            steps = tl.load(value_scales + slot, mask=index * PAGE + slots <= last, other=0.0).to(tl.float32)
+            shares = shares * steps[None, :]
         value = tl.load(values + cell, mask=is_lane[None, :] & is_written, other=0.0).to(query.dtype)
         total = total * shrink[:, None] + tl.dot(shares.to(query.dtype), value, input_precision="ieee")
-        weight, most = weight * shrink + tl.sum(shares, 1), higher
+        most = higher
     result = total / weight[:, None]
     tl.store(out + at, result.to(out.dtype.element_ty), mask=is_row[:, None] & is_lane[None, :])
 
 
 def attend(
-    queries: Tensor, keys: Tensor, values: Tensor, table: Tensor, row_starts: list[int], positions: Tensor, scale: float
+    queries: Tensor, kept: Kept, table: Tensor, row_starts: list[int], positions: Tensor, scale: float
 ) -> Tensor:
     """Return causal attention of new tokens over the pages of their sequences (see `twin.attend`)."""
-    queries = queries.contiguous()
+    queries, keys = queries.contiguous(), kept.keys
+    is_coded = kept.key_scales is not None
     num_heads, dim = queries.shape[1:]
     group = num_heads // keys.shape[1]
     tokens = max(1, TILE // group)
@@ -70,9 +81,10 @@ def attend(
         return out
     firsts, ends, sequences = torch.tensor(items, dtype=torch.int64, device=queries.device).T.contiguous()
     _attend[len(items), keys.shape[1]](
-        queries, keys, values, table, firsts, ends, sequences, positions, out, scale, num_heads, table.shape[1],
+        queries, keys, kept.values, kept.key_scales if is_coded else keys, kept.value_scales if is_coded else keys,
+        table, firsts, ends, sequences, positions, out, scale, num_heads, table.shape[1],
         GROUP=group, TOKENS=tokens, ROWS=max(TILE, triton.next_power_of_2(tokens * group)),
-        WIDTH=max(TILE, triton.next_power_of_2(dim)), DIM=dim, PAGE=PAGE_TOKENS,
+        WIDTH=max(TILE, triton.next_power_of_2(dim)), DIM=dim, PAGE=PAGE_TOKENS, CODED=is_coded,
     )  # fmt: skip
     return out
 

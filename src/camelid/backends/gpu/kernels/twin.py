@@ -14,6 +14,7 @@ from torch.nn import functional
 from camelid.backends.base import PAGE_TOKENS
 from camelid.formats.blocks import BlockType
 
+from ..pages import Kept
 from .blocks import decode
 
 
@@ -23,12 +24,12 @@ def multiply(x: Tensor, rows: Tensor, block_type: BlockType) -> Tensor:
 
 
 def attend(
-    queries: Tensor, keys: Tensor, values: Tensor, table: Tensor, row_starts: list[int], positions: Tensor, scale: float
+    queries: Tensor, kept: Kept, table: Tensor, row_starts: list[int], positions: Tensor, scale: float
 ) -> Tensor:
     """Return causal attention of new tokens over the pages of their sequences.
 
-    queries: (T, H, D); keys, values: (pages, K, PAGE_TOKENS, D) of one layer, the new tokens' own included; table: (S,
-    most pages); row_starts: (S + 1); positions: (T,). Query head h reads key/value head h // (H / K). → (T, H, D).
+    queries: (T, H, D); kept: one layer of the cache, the new tokens' own included; table: (S, most pages); row_starts:
+    (S + 1); positions: (T,). Query head h reads key/value head h // (H / K). → (T, H, D).
     """
     output = torch.empty_like(queries)
     for sequence, (start, end) in enumerate(pairwise(row_starts)):
@@ -36,7 +37,7 @@ def attend(
             continue
         length = int(positions[end - 1]) + 1
         pages = table[sequence, : -(-length // PAGE_TOKENS)]
-        past_keys, past_values = (_joined(part[pages])[:, :length].to(queries.dtype) for part in (keys, values))
+        past_keys, past_values = (part[:, :length].to(queries.dtype) for part in _floats(kept, pages))
         is_seen = torch.arange(length, device=queries.device) <= positions[start:end, None]
         output[start:end] = functional.scaled_dot_product_attention(
             queries[start:end].transpose(0, 1)[None],
@@ -47,6 +48,15 @@ def attend(
             enable_gqa=True,
         )[0].transpose(0, 1)
     return output
+
+
+def _floats(kept: Kept, pages: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the keys and values of some pages: (K, n × PAGE_TOKENS, D) each."""
+    keys, values = kept.keys[pages], kept.values[pages]
+    if kept.key_scales is not None and kept.value_scales is not None:
+        keys = keys * kept.key_scales[pages].float()[..., None]
+        values = values * kept.value_scales[pages].float()[..., None]
+    return _joined(keys), _joined(values)
 
 
 def _joined(pages: Tensor) -> Tensor:
