@@ -30,6 +30,10 @@ MEANINGS = {
     "oci://registry.example/ns/m:1": (Name("registry.example", "ns", "m", "1"), "registry.example/ns/m:1"),
     "hf.co/org/repo:Q4_K_M": (Name(HUGGING_FACE, "org", "repo", "Q4_K_M"), "hf.co/org/repo:Q4_K_M"),
     "huggingface.co/org/repo": (Name(HUGGING_FACE, "org", "repo"), "hf.co/org/repo:latest"),
+    # What would be short means another registry here (found by the fuzz campaign).
+    "registry.ollama.ai/ai/m": (Name(OLLAMA, "ai", "m"), "registry.ollama.ai/ai/m:latest"),
+    "registry.ollama.ai/localhost/m": (Name(OLLAMA, "localhost", "m"), "registry.ollama.ai/localhost/m:latest"),
+    "meta": (Name(OLLAMA, "library", "meta"), "registry.ollama.ai/library/meta:latest"),
     "http://127.0.0.1:9/ns/m": (Name("127.0.0.1:9", "ns", "m", is_plain=True), "127.0.0.1:9/ns/m:latest"),
     "https://[::1]:5000/ns/m": (Name("[::1]:5000", "ns", "m"), "[::1]:5000/ns/m:latest"),
 }
@@ -56,7 +60,7 @@ def test_which_registry_a_bare_name_means_can_be_told() -> None:
     [
         *("", ":", "a:", ":a", "a/", "/a", "a//b", "a/b/c/d", "../a", "a/../b", "..", ".", "a:..", "a b", "a\0", "a\n"),
         *("ftp://host/a/b", "file:///etc/passwd", "a\\b", "é", "a/b.c/d", "x" * 81, "a:" + "x" * 81, "user@host/a/b"),
-        *("host:123456/a/b", "-a", "a/-b", "a:.b", "CON\x01", "a?b", "a#b", "a%2fb"),
+        *("host:123456/a/b", "-a", "a/-b", "a:.b", "CON\x01", "a?b", "a#b", "a%2fb", "meta/llama/m"),
     ],
 )
 def test_what_is_no_name_is_refused(text: str) -> None:

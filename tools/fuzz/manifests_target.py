@@ -64,7 +64,7 @@ def _manifest(chance: random.Random) -> dict[str, Any]:
 
 
 def _layer(chance: random.Random) -> dict[str, Any]:
-    digest = "sha256:" + "".join(chance.choice("0123456789abcdef") for _ in range(64))
+    digest = f"sha256:{chance.getrandbits(256):064x}"
     layer = {
         "mediaType": OLLAMA_LAYER + chance.choice(("model", "template")),
         "digest": digest,

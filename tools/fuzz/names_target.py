@@ -24,6 +24,7 @@ PARTS = (
         "ai",
         "docker.io",
         "registry.ollama.ai",
+        "meta",
         "a",
         "_",
     ),

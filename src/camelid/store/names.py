@@ -44,14 +44,22 @@ class Name:
 
     def __str__(self) -> str:
         """The shortest name that means the same."""
-        rest = f"{self.model}:{self.tag}"
-        if self.host == OLLAMA:
-            return rest if self.namespace == "library" else f"{self.namespace}/{rest}"
         if self.host == META:
             return f"{META}:{self.model}"
+        short = self._short()
+        # A namespace of Ollama's may be called `ai` or `localhost`, and a model `meta`.
+        return short if parse_name(short).parts == self.parts else f"{self.host}/{self.namespace}/{self._last}"
+
+    def _short(self) -> str:
+        if self.host == OLLAMA:
+            return self._last if self.namespace == "library" else f"{self.namespace}/{self._last}"
         if self.host == DOCKER and self.namespace == "ai":
-            return f"ai/{rest}"
-        return f"{self.host}/{self.namespace}/{rest}"
+            return f"ai/{self._last}"
+        return f"{self.host}/{self.namespace}/{self._last}"
+
+    @property
+    def _last(self) -> str:
+        return f"{self.model}:{self.tag}"
 
     @property
     def parts(self) -> tuple[str, str, str, str]:
@@ -77,7 +85,7 @@ def parse_name(text: str, default_host: str = OLLAMA) -> Name:
     tag = tag if colon else DEFAULT_TAG
     host = _ALIASES.get(host.lower(), host.lower())
     namespace = DEFAULT_NAMESPACE.get(host, "library") if namespace is None else namespace
-    if len(host) > MAX_HOST or not _HOST.fullmatch(host):
+    if len(host) > MAX_HOST or host == META or not _HOST.fullmatch(host):
         raise _bad(text, "host", host)
     for what, part, pattern in (("namespace", namespace, _NAMESPACE), ("model", model, PART), ("tag", tag, PART)):
         if not pattern.fullmatch(part):
