@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -54,8 +55,9 @@ def written(metadata: dict[str, object]) -> bytes:
 
 
 @pytest.fixture(autouse=True)
-def memory(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+def memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[int]:
     """Return a list whose one number is what this machine has free."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     free = [12_000 * MIB]
     monkeypatch.setattr(CpuBackend, "memory", lambda self: Memory(free[0], free[0]))
     return free
@@ -130,6 +132,7 @@ def test_a_pull_says_what_it_takes_before_the_first_byte(hub: Hub, memory: list[
     assert "3.1 MB to fetch" in said
     assert "8B, Q8_0: needs" in said
     assert "at a context of 4096 tokens" in said
+    assert re.search(r"^up to [0-9.]+ tokens/s on this machine$", said, re.MULTILINE)
     assert "licence: Licence of kindness" in said
     assert "it does not fit into this machine's memory; hf.co/org/m:Q4_K_M fits" in said
     assert "fit" not in says("pull", "hf.co/org/m:Q4_K_M", "--models", tmp_path / "store").stderr

@@ -23,18 +23,24 @@ _HEAD = ("NAME", "PARAMETERS", "TYPE", "CONTEXT", "SIZE", "MEMORY", "FITS")
 
 
 def tell(origin: Origin, manifest: Manifest, settings: ModelSettings) -> Estimate | None:
-    """Say on standard error what memory a model needs and what its licence is. Nothing is said that is not known."""
-    from camelid.runtime.estimate import estimate
+    """Say on standard error what memory a model needs, how fast it can be and what its licence is.
+
+    Nothing is said that is not known.
+    """
+    from camelid.runtime.estimate import estimate, most_tokens_per_second
     from camelid.store.variants import head_of, licence_of, weights_bytes
 
     try:
         licence = licence_of(origin, manifest)
         found = estimate(head_of(origin, manifest), weights_bytes(manifest), settings)
+        speed = most_tokens_per_second(weights_bytes(manifest), settings)
     except CamelidError:
         return None  # whatever is wrong with it is told when it is fetched
     if found is not None:
         kind = ", ".join(part for part in (found.parameters, found.quantization) if part)
         click.echo(f"{kind + ': ' if kind else ''}{memory_of(found)}", err=True)
+    if speed is not None:
+        click.echo(f"up to {speed:.{1 if speed < 10 else 0}f} tokens/s on this machine", err=True)
     if licence:
         click.echo(f"licence: {licence[:100]}", err=True)
     return found

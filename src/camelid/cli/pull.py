@@ -15,6 +15,7 @@ from camelid.cli.store import models_option, opened, size_of
 from camelid.errors import InvalidRequest, MissingModel
 
 if TYPE_CHECKING:
+    from camelid.settings import ModelSettings
     from camelid.store.blobs import Digest
     from camelid.store.manifests import Layer, Manifest
     from camelid.store.names import Name
@@ -37,8 +38,10 @@ def command(name: str, as_json: bool, url: str | None, models: str | None) -> No
     fetch(opened(models), name, as_json=as_json, url=url)
 
 
-def fetch(store: Store, name: str, *, as_json: bool = False, url: str | None = None) -> None:
-    """Fetch a model into a store, showing how far it is."""
+def fetch(
+    store: Store, name: str, *, as_json: bool = False, url: str | None = None, settings: ModelSettings | None = None
+) -> None:
+    """Fetch a model into a store, showing how far it is. `settings`: what it is going to be loaded with, if known."""
     from camelid.store.names import META, parse_name
 
     wanted = parse_name(name)
@@ -49,7 +52,7 @@ def fetch(store: Store, name: str, *, as_json: bool = False, url: str | None = N
 
             entry = pull_meta(store, wanted, _given(url), shown.watcher(), lambda *found: shown.announce(store, *found))
         else:
-            entry = _pull(store, wanted, shown)
+            entry = _pull(store, wanted, shown, settings)
     shown.end(str(entry.name))
 
 
@@ -65,13 +68,13 @@ def fetch_if_missing(model: str, folder: str | None) -> None:
         fetch(own_store(folder), model)
 
 
-def _pull(store: Store, wanted: Name, shown: JsonLines | Bars) -> Entry:
+def _pull(store: Store, wanted: Name, shown: JsonLines | Bars, given: ModelSettings | None) -> Entry:
     """Fetch a model, after it was said what it takes."""
     from camelid.cli.estimates import offer, tell
     from camelid.settings import ModelSettings, group, read_settings
     from camelid.store.transfer import origin_of, pull
 
-    origin, settings = origin_of(wanted), group(ModelSettings, read_settings())
+    origin, settings = origin_of(wanted), given or group(ModelSettings, read_settings())
 
     def confirm(manifest: Manifest, need_bytes: int) -> None:
         shown.announce(store, manifest, need_bytes)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from camelid.backends.auto import choose_backend
+from camelid.backends.auto import choose_backend, devices
 from camelid.backends.base import AttentionSpec, CacheType, RopePairs
 from camelid.errors import ModelError, OutOfMemory
 from camelid.formats.gguf_peek import peek_gguf
@@ -72,6 +72,24 @@ def estimate(head: bytes, weight_bytes: int, settings: ModelSettings) -> Estimat
         available_bytes,
         fits and memory_bytes <= available_bytes,
     )
+
+
+def most_tokens_per_second(weight_bytes: int, settings: ModelSettings) -> float | None:
+    """Return how fast a model of that size can answer one request here at most: every token reads all weights once.
+
+    None where that is not known: on other devices than the CPU, and without the compiled part. Raises InvalidSetting.
+    """
+    if devices(settings)[0] != "cpu" or weight_bytes <= 0:
+        return None
+    try:
+        from camelid.backends.cpu import machine
+        from camelid.backends.cpu._native import available_isas
+        from camelid.backends.cpu.bandwidth import read_bandwidth
+
+        isa = settings.cpu_isa or available_isas()[-1]
+        return read_bandwidth(isa, settings.threads or machine.default_threads()) / weight_bytes
+    except (ImportError, MemoryError):
+        return None
 
 
 @dataclass(frozen=True)

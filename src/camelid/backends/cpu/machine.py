@@ -38,6 +38,15 @@ def memory(root: Path = ROOT) -> Memory:
     return Memory(total, available)
 
 
+def processor_name(root: Path = ROOT) -> str:
+    """Return what the system calls the processor, empty where it says nothing."""
+    for line in _read(root / "proc/cpuinfo").splitlines():
+        key, _, value = line.partition(":")
+        if key.strip() in ("model name", "CPU part"):
+            return value.strip()
+    return ""
+
+
 def _affinity() -> set[int]:
     if hasattr(os, "sched_getaffinity"):
         return os.sched_getaffinity(0)
