@@ -35,7 +35,7 @@ def test_no_more_is_given_than_a_step_may_have():
 
 
 def test_before_anything_is_measured_prompts_come_in_small_pieces():
-    assert Pace(512).prompt_tokens(num_decodes=3) == 2 * FEWEST
+    assert Pace(512).prompt_tokens(num_decodes=3) == FEWEST
 
 
 def test_one_slow_step_does_not_decide():
@@ -67,4 +67,4 @@ def test_a_long_prompt_beside_an_answer_comes_in_steps_that_are_not_much_longer_
         engine.step()
         gaps_s.append(backend.now_s - before_s)
     assert max(gaps_s) <= GAP * 0.102
-    assert len(gaps_s) == 4  # 32 tokens while nothing is known, then 64 at a time
+    assert len(gaps_s) == 4  # 16 tokens while nothing is known, then 64 at a time
