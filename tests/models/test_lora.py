@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from tests.lora import LORA, Pairs, random_pairs, spec_of, write_gguf_lora, writ
 from tests.models.tiny_models import gguf_arrays, gguf_metadata
 
 from camelid.errors import ModelError, NotFound, UnsupportedModel
-from camelid.formats import BlockType, read, tensor_from_values, write_gguf
+from camelid.formats import BlockType, open_checkpoint, read, tensor_from_values, write_gguf, write_safetensors
 from camelid.models.adapters import open_adapted
 from camelid.models.lora import lora_files, open_lora
 from camelid.models.lora_gguf import write_gguf_adapter
@@ -106,6 +107,17 @@ def test_a_configuration_that_is_more_than_lora_is_refused(
 ) -> None:
     with pytest.raises(error, match=says.replace("(", r"\(")):
         open_lora(write_peft_lora(tmp_path / "peft", pairs, **config))
+
+
+def test_the_copy_of_the_head_that_peft_adds_is_passed_over(base: Path, tmp_path: Path) -> None:
+    head = random_pairs(replace(spec_of(base), num_layers=1), weights=(Weight.HEAD,))
+    folder = write_peft_lora(tmp_path / "peft", head)
+    with open_checkpoint(folder / "adapter_model.safetensors") as written:
+        tensors = {name: read(written, name) for name in written.tensors}
+    tensors["base_model.model.lm_head.base_layer.weight"] = gguf_arrays()["output.weight"]
+    write_safetensors(folder / "adapter_model.safetensors", tensors, {"format": "pt"})
+    with open_lora(folder) as adapter:
+        assert list(adapter.pairs) == [(Weight.HEAD, 0)]
 
 
 def test_an_adapter_of_the_embedding_or_of_unknown_modules_is_refused(pairs: Pairs, tmp_path: Path) -> None:

@@ -202,6 +202,8 @@ def _check_config(folder: Path, config: Mapping[str, Any]) -> None:
 def _from_peft(checkpoint: Checkpoint, config: Mapping[str, Any]) -> LoraAdapter:
     halves: dict[str, dict[str, str]] = {}
     for name in checkpoint.tensors:
+        if name.endswith(".base_layer.weight"):  # PEFT adds a copy of the head that an adapter changes
+            continue
         found = re.fullmatch(r"(?:base_model\.model\.)?(.+)\.lora_([AB])(?:\.default)?\.weight", name)
         if found is None:
             raise UnsupportedModel(f"{checkpoint.path} holds {name!r:.120}, which is no part of a plain LoRA adapter")
