@@ -36,6 +36,7 @@ COMMANDS = {
     "arrivals": "arrivals MODEL --runs 2",
     "choices": "choices MODEL --runs 3",
     "schema": "schema MODEL --runs 3",
+    "adapters": "adapters MODEL --streams 1,8 --adapters 8 --runs 3",
     "mixed": "mixed MODEL --arriving-tokens 2048 --runs 2",
     "start": "start MODEL --context-length 2048",
     "memory": "memory MODEL --runs 3 --context-length 2048",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -258,3 +260,40 @@ def test_a_forked_child_computes_with_threads_of_its_own() -> None:
 def test_processors_come_and_go() -> None:
     for threads in (1, 2, 7) * 5:
         products(Processor(threads, available_isas()[-1]), 2)
+
+
+def test_the_extension_that_is_built_has_what_its_stub_says():
+    from camelid.backends.cpu import _native
+
+    stub = ast.parse(Path(_native.__file__).with_name("_native.pyi").read_text(encoding="utf-8"))
+    for node in stub.body:
+        if isinstance(node, ast.FunctionDef):
+            assert callable(getattr(_native, node.name, None)), node.name
+        if isinstance(node, ast.ClassDef):
+            built = getattr(_native, node.name)
+            methods = [each.name for each in node.body if isinstance(each, ast.FunctionDef)]
+            assert [name for name in methods if not hasattr(built, name)] == [], node.name
+
+
+class TestAdapters:
+    def add(self, x: NDArray[np.float32], out: NDArray[np.float32], rows: NDArray[np.int32], rank: int = 2) -> None:
+        down = f32_weight(rank, 8)
+        up = f32_weight(-(-out.shape[1] // 32), 32 * 2)
+        Processor(1, available_isas()[0]).add_low_rank(x, [down], [up], [1.0], [rows], [out])
+
+    def test_nothing_is_added_to_no_rows(self):
+        out = zeros(3, 40)
+        self.add(zeros(3, 8), out, ints())
+        self.add(zeros(3, 8), out, ints(0, 2))
+        assert not out.any()
+
+    def test_shapes_that_do_not_fit_and_rows_that_are_not_there_are_refused(self):
+        for x, out, rows, rank in (
+            (zeros(3, 9), zeros(3, 40), ints(0), 2),
+            (zeros(2, 8), zeros(3, 40), ints(0), 2),
+            (zeros(3, 8), zeros(3, 40), ints(3), 2),
+            (zeros(3, 8), zeros(3, 40), ints(-1), 2),
+            (zeros(3, 8), zeros(3, 40), ints(0), 3),
+        ):
+            with pytest.raises(ValueError, match=r"must|is not one of"):
+                self.add(x, out, rows, rank)
