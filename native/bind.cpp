@@ -154,7 +154,8 @@ const Kernels* checked_kernels(const std::string& isa) {
 
 void make_processor(Processor* self, int threads, const std::string& isa) {
     check(threads >= 1 && threads <= 1024, "threads must be 1-1024, got " + text(threads));
-    new (self) Processor(checked_kernels(isa), threads);
+    const Kernels* kernels = checked_kernels(isa);
+    new (self) Processor(kernels, find_encode(*kernels), threads);
 }
 
 void linear(Processor& self, const Array<const float, 2>& x, const std::vector<const Weight*>& weights,
@@ -226,6 +227,17 @@ void gate(Processor& self, const Array<float, 2>& gate, const Array<const float,
     check_shape(up, size(gate, 0), size(gate, 1), "up");
     const nb::gil_scoped_release unlocked;
     self.gate(gate.data(), up.data(), static_cast<int64_t>(gate.size()));
+}
+
+bool encode(Processor& self, const Array<const uint8_t, 2>& rows, int from, int to, const Array<uint8_t, 2>& out) {
+    const BlockShape source = block_shape(from), target = block_shape(to);
+    check(source.weights == 1 && is_float_type(static_cast<Block>(from)), "weights of the block type " + text(from) + " are no floats");
+    check(target.weights > 0 && is_encodable(static_cast<Block>(to)), "weights cannot be encoded as the block type " + text(to));
+    const int64_t columns = size(rows, 1) / source.bytes;
+    check(columns * source.bytes == size(rows, 1) && columns % target.weights == 0, "a row of " + text(size(rows, 1)) + " bytes is no whole number of blocks");
+    check_shape(out, size(rows, 0), columns / target.weights * target.bytes, "out");
+    const nb::gil_scoped_release unlocked;
+    return self.encode(static_cast<Block>(from), rows.data(), static_cast<Block>(to), out.data(), size(rows, 0) * columns);
 }
 
 void attend(Processor& self, const Array<const float, 2>& q, const Array<const float, 2>& k, const Array<const float, 2>& v, Cache& cache,
@@ -313,6 +325,7 @@ NB_MODULE(_native, module) {
         .def("embed", embed, nb::arg("ids").noconvert(), "table"_a, nb::arg("out").noconvert())
         .def("norm", norm, nb::arg("x").noconvert(), nb::arg("delta").noconvert().none(), nb::arg("weight").noconvert(), "epsilon"_a, nb::arg("out").noconvert())
         .def("gate", gate, nb::arg("gate").noconvert(), nb::arg("up").noconvert())
+        .def("encode", encode, nb::arg("rows").noconvert(), "from_id"_a, "to_id"_a, nb::arg("out").noconvert())
         .def("attend", attend, nb::arg("q").noconvert(), nb::arg("k").noconvert(), nb::arg("v").noconvert(), "cache"_a, "layer"_a, "step"_a,
              "num_heads"_a, "softmax_scale"_a, "interleaved"_a, nb::arg("out").noconvert());
 }

@@ -53,15 +53,16 @@ bool runs_avx512vnni() { return runs_avx512() && has(cpuid(7).c, 11); }
 
 struct Choice {
     const Kernels* kernels;
+    Encode encode;
     bool (*runs_here)();
 };
 
 const Choice kChoices[] = {
-    {&kernels_portable, always},
+    {&kernels_portable, encode_portable, always},
 #if defined(__x86_64__)
-    {&kernels_avx2, runs_avx2},
-    {&kernels_avx512, runs_avx512},
-    {&kernels_avx512vnni, runs_avx512vnni},
+    {&kernels_avx2, encode_avx2, runs_avx2},
+    {&kernels_avx512, encode_avx512, runs_avx512},
+    {&kernels_avx512vnni, encode_avx512, runs_avx512vnni},
 #endif
 };
 
@@ -84,6 +85,12 @@ const Kernels* find_kernels(const std::string& name) {
     for (const Choice& choice : kChoices)
         if (name == choice.kernels->name && choice.runs_here()) return choice.kernels;
     return nullptr;
+}
+
+Encode find_encode(const Kernels& kernels) {
+    for (const Choice& choice : kChoices)
+        if (choice.kernels == &kernels) return choice.encode;
+    return encode_portable;
 }
 
 }  // namespace camelid

@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "encode.h"
 #include "ops.h"
 
 namespace camelid {
@@ -16,5 +17,8 @@ std::vector<std::string> built_isas();
 
 // The kernels of that name, or null if it is unknown here or the processor (or system) does not run it.
 const Kernels* find_kernels(const std::string& name);
+
+// The encoder that goes with such kernels.
+Encode find_encode(const Kernels& kernels);
 
 }  // namespace camelid

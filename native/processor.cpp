@@ -1,6 +1,7 @@
 #include "processor.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 
 namespace camelid {
@@ -9,6 +10,7 @@ namespace {
 constexpr int64_t kTile = 32;             // weight rows that a thread takes at a time
 constexpr int64_t kElementsApiece = 4096; // elementwise work below this is not worth sharing
 constexpr int64_t kDownRows = 8, kUpPanels = 16;  // of an adapter: what a thread takes at a time
+constexpr int64_t kWeightsApiece = 1 << 14;  // encoded by a thread at a time: whole blocks of every type
 constexpr int64_t kItemsPerThread = 4;    // with fewer items of attention, long contexts are split as well
 
 
@@ -64,7 +66,7 @@ void Cache::copy_pages(const int32_t* pairs, int64_t count) {
 
 void Cache::poison() { std::memset(memory_.as<uint8_t>(), 0xff, static_cast<size_t>(shape_.num_layers * shape_.num_pages * shape_.page_bytes())); }
 
-Processor::Processor(const Kernels* kernels, int threads) : kernels_(kernels), pool_(threads) {
+Processor::Processor(const Kernels* kernels, Encode encode, int threads) : kernels_(kernels), encode_(encode), pool_(threads) {
     for (int i = 0; i < threads; ++i) scratch_.emplace_back(static_cast<size_t>(kScratchBytes));
 }
 
@@ -131,6 +133,17 @@ void Processor::norm(float* x, const float* delta, const float* weight, float* o
 
 void Processor::gate(float* gate, const float* up, int64_t count) {
     pool_.run(count, kElementsApiece, [&](int64_t begin, int64_t end, int) { kernels_->gate(gate, up, begin, end); });
+}
+
+bool Processor::encode(Block from, const uint8_t* weights, Block to, uint8_t* out, int64_t count) {
+    const std::lock_guard<std::mutex> lock(turn_);
+    const BlockShape source = block_shape(static_cast<int>(from)), target = block_shape(static_cast<int>(to));
+    std::atomic<bool> holds{true};
+    pool_.run(count, kWeightsApiece, [&](int64_t begin, int64_t end, int worker) {
+        uint8_t* at = out + begin / target.weights * target.bytes;
+        if (!encode_(from, weights + begin * source.bytes, to, at, end - begin, scratch(worker))) holds.store(false);
+    });
+    return holds.load();
 }
 
 void Processor::attend(const Cache& cache, int64_t layer, const Step& step, const AttendShape& shape, const float* q, const float* k,

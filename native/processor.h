@@ -6,6 +6,7 @@
 #include <mutex>
 #include <vector>
 
+#include "encode.h"
 #include "memory.h"
 #include "ops.h"
 #include "pool.h"
@@ -58,7 +59,7 @@ struct AttendShape {
 
 class Processor {
 public:
-    Processor(const Kernels* kernels, int threads);
+    Processor(const Kernels* kernels, Encode encode, int threads);
 
     const char* isa() const { return kernels_->name; }
     int threads() const { return pool_.threads(); }
@@ -70,6 +71,8 @@ public:
     void embed(const Matrix& table, const int32_t* ids, int64_t tokens, float* out);
     void norm(float* x, const float* delta, const float* weight, float* out, int64_t tokens, int64_t n, float epsilon);
     void gate(float* gate, const float* up, int64_t count);
+    // Encode `count` weights, whole blocks. False for a weight that the type cannot hold.
+    bool encode(Block from, const uint8_t* weights, Block to, uint8_t* out, int64_t count);
     void attend(const Cache& cache, int64_t layer, const Step& step, const AttendShape& shape, const float* q, const float* k,
                 const float* v, float* out);
 
@@ -79,6 +82,7 @@ private:
     void attend_items(const Attention& attention, const Step& step);
 
     const Kernels* kernels_;
+    Encode encode_;
     Pool pool_;
     std::mutex turn_;  // the buffers below serve one operation at a time
     std::vector<Buffer> scratch_;

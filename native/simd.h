@@ -7,7 +7,7 @@
 // instructions could be the copy that the linker keeps for everybody.
 //
 //   floats    load load_first store store_first set1 add sub mul div fused minimum maximum load_half load_bf16 half_to_float float_to_half
-//             sum (the canonical tree) highest keep_first zero_below fused1 exponent_bits (2^n)
+//             sum (the canonical tree) highest keep_first zero_below where_less(a, b, yes, no) root fused1 exponent_bits (2^n)
 //   integers  zero_i set1_i load_i add_i sub_i mul_i shift_left shift_right (of signed numbers) and_i min_i max_i highest_i
 //             abs_bits to_int (nearest even) to_float store_bytes
 //   bytes     load_bytes store_codes broadcast_quad (four bytes, 16 times) dwords bytes (the same bits as int32, and back)

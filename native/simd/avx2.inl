@@ -47,6 +47,10 @@ VERB F keep_first(F v, int n, F otherwise) {
 VERB F zero_below(F x, F limit, F v) {
     return {_mm256_andnot_ps(_mm256_cmp_ps(x.a, limit.a, _CMP_LT_OQ), v.a), _mm256_andnot_ps(_mm256_cmp_ps(x.b, limit.b, _CMP_LT_OQ), v.b)};
 }
+VERB F where_less(F x, F y, F yes, F no) {
+    return {_mm256_blendv_ps(no.a, yes.a, _mm256_cmp_ps(x.a, y.a, _CMP_LT_OQ)), _mm256_blendv_ps(no.b, yes.b, _mm256_cmp_ps(x.b, y.b, _CMP_LT_OQ))};
+}
+VERB F root(F v) { return {_mm256_sqrt_ps(v.a), _mm256_sqrt_ps(v.b)}; }
 VERB float half_to_float(uint16_t h) { return _cvtsh_ss(h); }
 VERB uint16_t float_to_half(float x) { return static_cast<uint16_t>(_cvtss_sh(x, _MM_FROUND_TO_NEAREST_INT)); }
 VERB float fused1(float x, float y, float z) { return __builtin_fmaf(x, y, z); }

@@ -33,6 +33,8 @@ VERB F load_bf16(const uint16_t* p) {
 }
 VERB F keep_first(F v, int n, F otherwise) { return _mm512_mask_blend_ps(first(n), otherwise, v); }
 VERB F zero_below(F x, F limit, F v) { return _mm512_mask_mov_ps(v, _mm512_cmp_ps_mask(x, limit, _CMP_LT_OQ), _mm512_setzero_ps()); }
+VERB F where_less(F a, F b, F yes, F no) { return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), no, yes); }
+VERB F root(F v) { return _mm512_sqrt_ps(v); }
 VERB float half_to_float(uint16_t h) { return _cvtsh_ss(h); }
 VERB uint16_t float_to_half(float x) { return static_cast<uint16_t>(_cvtss_sh(x, _MM_FROUND_TO_NEAREST_INT)); }
 VERB float fused1(float a, float b, float c) { return __builtin_fmaf(a, b, c); }

@@ -33,6 +33,8 @@ VERB F maximum(F a, F b) { EACH a.v[i] = a.v[i] > b.v[i] ? a.v[i] : b.v[i]; retu
 VERB F keep_first(F v, int n, F otherwise) { EACH if (i >= n) v.v[i] = otherwise.v[i]; return v; }
 
 VERB F zero_below(F x, F limit, F v) { EACH if (x.v[i] < limit.v[i]) v.v[i] = 0.0f; return v; }
+VERB F where_less(F a, F b, F yes, F no) { EACH if (a.v[i] < b.v[i]) no.v[i] = yes.v[i]; return no; }
+VERB F root(F x) { EACH x.v[i] = __builtin_sqrtf(x.v[i]); return x; }
 VERB float half_to_float(uint16_t h) {
     const uint32_t sign = static_cast<uint32_t>(h & 0x8000) << 16, exponent = (h >> 10) & 31, mantissa = h & 1023;
     if (exponent == 0) {  // subnormal or zero: mantissa * 2^-24 is exact

@@ -13,6 +13,7 @@ import mmap
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,22 @@ def map_file(path: Path) -> NDArray[np.uint8]:
         raise cannot_open(path, error) from error
     except ValueError as error:  # a zero byte in the path
         raise NotFound(f"{str(path)!r}: no such file: {error}") from error
+
+
+def let_go(rows: NDArray[np.uint8]) -> None:
+    """Give back the memory that a view of a mapping takes. It is there again, from the file, when it is touched.
+
+    For those who go once through a file larger than memory; a view of no mapping is left as it is.
+    """
+    owner: Any = rows
+    while isinstance(owner, np.ndarray | memoryview):
+        owner = owner.base if isinstance(owner, np.ndarray) else owner.obj
+    if not isinstance(owner, mmap.mmap) or not hasattr(mmap, "MADV_DONTNEED") or not rows.flags.c_contiguous:
+        return
+    start = rows.ctypes.data - np.frombuffer(owner, np.uint8).ctypes.data
+    begin, end = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, (start + rows.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
+    if begin < end:
+        owner.madvise(mmap.MADV_DONTNEED, begin, end - begin)
 
 
 def cannot_open(path: Path, error: OSError) -> NotFound:

@@ -46,7 +46,8 @@ def search_scale_and_minimum(groups: Floats, top: int) -> tuple[Floats, Floats]:
         np.multiply(x - best[2], _divide(np.float32(1), best[1]), out=q)
         np.clip(np.rint(q, out=q), 0, top, out=q)
         best = _better(best, fit.solve(q))
-    return np.maximum(best[1], np.float32(0)), -best[2]
+    zero = np.float32(0)
+    return np.maximum(best[1], zero) + zero, zero - best[2]  # so that a zero has no sign
 
 
 def search_scale(groups: Floats, bottom: int, top: int) -> Floats:
@@ -108,7 +109,8 @@ def _better(best: Floats, trial: Floats) -> Floats:
 
 
 def _dot(a: Floats, b: Floats) -> Floats:
-    result: Floats = np.einsum("kn,kn->n", a, b)
+    """Add up k products, each rounded, in ascending order: the encoders in C++ give the same bits."""
+    result: Floats = (a * b).sum(axis=0)
     return result
 
 

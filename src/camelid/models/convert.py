@@ -11,9 +11,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,8 +22,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camelid.backends.base import RopePairs
+from camelid.backends.recoding import Recoder
 from camelid.errors import InvalidRequest, UnsupportedModel
-from camelid.formats.blocks import BlockType, decode, encode
+from camelid.formats.blocks import BlockType
 from camelid.formats.checkpoint import Checkpoint
 from camelid.formats.gguf_writer import TensorSource, tensor_from_values, write_gguf
 from camelid.formats.meta_folder import PARAMS, ROWS, cut_of
@@ -37,20 +36,16 @@ from .mixes import MIXES, Mix, block_type, find_mix
 from .names import Naming, tensor_name
 from .rope import inverse_frequencies, llama3_divisors
 from .row_order import row_order
+from .slabs import Bytes, Progress, Slabs
 from .spec import DivisorScaling, Llama3Scaling, ModelSpec, RopeSpec, Weight
 from .spec_gguf import ROPE_DIVISORS, gguf_metadata
 from .spec_hf import hugging_face_config
 from .spec_meta import meta_params
 from .weights import Slot, all_slots
 
-SLAB_WEIGHTS = 1 << 20  # worked on at once in a thread: 4 MiB
-THREADS, AHEAD = 2, 4  # slabs that may wait for the disk
 SHARD_BYTES = 5_000_000_000  # as Transformers cuts safetensors
 FLOATS = {BlockType.BF16: "bfloat16", BlockType.F16: "float16", BlockType.F32: "float32"}
 KNOWN_FACTORS = (8.0, 32.0, 2.0, 4.0, 16.0)  # of Llama 3.1's scaling
-
-Progress = Callable[[int], object]  # told how many bytes of the source were done since the last call
-Bytes = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -79,8 +74,8 @@ def convert(
     """
     spec = read_spec(checkpoint)
     check_tensors(checkpoint, spec)
-    with ThreadPoolExecutor(THREADS) as pool:
-        work = _Work(checkpoint, spec, naming_of(checkpoint), layout, pool, progress)
+    with Slabs(progress) as slabs:
+        work = _Work(checkpoint, spec, naming_of(checkpoint), layout, slabs, Recoder())
         match layout:
             case Naming.GGUF:
                 _write_gguf(work, target, companions, find_mix(quantization) if quantization else None)
@@ -98,8 +93,8 @@ class _Work:
     spec: ModelSpec
     source: Naming
     layout: Naming
-    pool: ThreadPoolExecutor
-    progress: Progress
+    slabs: Slabs
+    recoder: Recoder
 
     def tensor(self, slot: Slot, kind: BlockType | None) -> TensorSource:
         """Return a tensor in the new layout; `kind` None keeps its type."""
@@ -117,32 +112,14 @@ class _Work:
             rows = rows.reshape(slot.shape[0], -1)
         order = row_order(self.spec, slot.weight, self.source, self.layout)
         heads = self.spec.head_dim if order is not None else 1  # a slab holds whole heads
-        step = max(1, SLAB_WEIGHTS // (1 if is_vector else slot.shape[1]) // heads) * heads
-        slabs = (rows[start : start + step] for start in range(0, len(rows), step))
-        for size, done in _in_order(self.pool, partial(_converted, order=order, old=old, new=new), slabs):
-            self.progress(size)
-            yield done
+        work = partial(self._converted, order=order, old=old, new=new)
+        yield from self.slabs.each(rows, 1 if is_vector else slot.shape[1], work, heads)
 
-
-def _converted(rows: Bytes, order: NDArray[np.intp] | None, old: BlockType, new: BlockType) -> tuple[int, Bytes]:
-    """Return the size of a slab, and the slab with its rows in the new order and its weights in the new type."""
-    size = rows.nbytes
-    if order is not None:
-        rows = rows.reshape(-1, len(order), rows.shape[1])[:, order].reshape(rows.shape)
-    return size, rows if old is new else encode(decode(rows, old), new)
-
-
-def _in_order(
-    pool: ThreadPoolExecutor, work: Callable[[Bytes], tuple[int, Bytes]], slabs: Iterable[Bytes]
-) -> Iterator[tuple[int, Bytes]]:
-    """Yield what becomes of each slab, with few of them under way at a time."""
-    waiting: deque[Future[tuple[int, Bytes]]] = deque()
-    for slab in slabs:
-        waiting.append(pool.submit(work, slab))
-        if len(waiting) > AHEAD:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
+    def _converted(self, rows: Bytes, order: NDArray[np.intp] | None, old: BlockType, new: BlockType) -> Bytes:
+        """Return a slab with its rows in the new order and its weights in the new type."""
+        if order is not None:
+            rows = rows.reshape(-1, len(order), rows.shape[1])[:, order].reshape(rows.shape)
+        return self.recoder.recode(rows, old, new)
 
 
 # ── types and rotation ──

@@ -1,34 +1,26 @@
 """A GGUF file becomes one in another quantization: matrices decoded and encoded anew, everything else as it was.
 
-Rows are worked on in slabs, so memory does not depend on the model's size. Which type a matrix gets is told by `mixes`.
+Memory does not depend on the model's size (`slabs`). Which type a matrix gets is told by `mixes`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from camelid.backends.recoding import Recoder
 from camelid.errors import InvalidRequest
 from camelid.formats import Typed, ValueType, open_checkpoint
-from camelid.formats.blocks import BlockType, decode, encode
 from camelid.formats.checkpoint import Checkpoint
 from camelid.formats.gguf import GgufCheckpoint
 from camelid.formats.gguf_writer import TensorSource, tensor_from_raw, write_gguf
 
 from .load import check_tensors, read_spec, used_tensors
 from .mixes import Mix, block_type, find_mix
+from .slabs import Progress, Slabs
 from .spec import ModelSpec
-
-SLAB_WEIGHTS = 1 << 20  # decoded at once in a thread: 4 MiB
-THREADS = 2
-
-Progress = Callable[[int], object]  # told how many bytes of the source were done since the last call
 
 
 def quantize(source: Path, target: Path, quantization: str, progress: Progress = lambda _: None) -> None:
@@ -42,8 +34,8 @@ def quantize(source: Path, target: Path, quantization: str, progress: Progress =
             raise InvalidRequest(f"{source} is no GGUF file", hint="other formats cannot be quantized yet")
         spec = read_spec(checkpoint)
         check_tensors(checkpoint, spec)
-        with ThreadPoolExecutor(THREADS) as pool:
-            write_gguf(target, _metadata(checkpoint, mix), _tensors(checkpoint, spec, mix, pool, progress))
+        with Slabs(progress) as slabs:
+            write_gguf(target, _metadata(checkpoint, mix), _tensors(checkpoint, spec, mix, slabs))
 
 
 def _metadata(checkpoint: GgufCheckpoint, mix: Mix) -> dict[str, Any]:
@@ -52,10 +44,8 @@ def _metadata(checkpoint: GgufCheckpoint, mix: Mix) -> dict[str, Any]:
     return {**checkpoint.typed_metadata, **{key: Typed(ValueType.UINT32, value) for key, value in changed.items()}}
 
 
-def _tensors(
-    checkpoint: Checkpoint, spec: ModelSpec, mix: Mix, pool: ThreadPoolExecutor, progress: Progress
-) -> Iterator[TensorSource]:
-    slots = used_tensors(checkpoint, spec)
+def _tensors(checkpoint: Checkpoint, spec: ModelSpec, mix: Mix, slabs: Slabs) -> Iterator[TensorSource]:
+    slots, recoder = used_tensors(checkpoint, spec), Recoder()
     for name, info in checkpoint.tensors.items():
         slot = slots.get(name)
         kind = info.block_type if slot is None or len(info.shape) == 1 else block_type(mix, spec, slot)
@@ -63,21 +53,5 @@ def _tensors(
         if kind is info.block_type:
             yield tensor_from_raw(name, info.shape, kind, rows)
         else:
-            produce = partial(_encoded, rows, info.block_type, kind, info.shape[-1], pool, progress)
-            yield TensorSource(name, info.shape, kind, produce)
-
-
-def _encoded(
-    rows: NDArray[np.uint8],
-    old: BlockType,
-    new: BlockType,
-    columns: int,
-    pool: ThreadPoolExecutor,
-    progress: Progress,
-) -> Iterator[NDArray[np.uint8]]:
-    """Yield a matrix in its new type, slab by slab and in order."""
-    step = max(1, SLAB_WEIGHTS // columns)
-    slabs = [rows[start : start + step] for start in range(0, len(rows), step)]
-    for slab, found in zip(slabs, pool.map(lambda slab: encode(decode(slab, old), new), slabs), strict=True):
-        progress(slab.nbytes)
-        yield found
+            work = partial(recoder.recode, old=info.block_type, new=kind)
+            yield TensorSource(name, info.shape, kind, partial(slabs.each, rows, info.shape[-1], work))

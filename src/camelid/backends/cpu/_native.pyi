@@ -120,6 +120,12 @@ class Processor:
     def gate(self, gate: NDArray[np.float32], up: NDArray[np.float32]) -> None:
         """Write silu(gate) × up over `gate`."""
 
+    def encode(self, rows: NDArray[np.uint8], from_id: int, to_id: int, out: NDArray[np.uint8]) -> bool:
+        """Encode rows of F32, F16 or BF16 into blocks of another type; ids are GGML's.
+
+        False, with `out` half written, for a weight that the type cannot hold.
+        """
+
     def attend(
         self,
         q: NDArray[np.float32],
