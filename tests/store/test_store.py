@@ -198,5 +198,6 @@ def test_a_stored_model_answers_with_its_makers_parameters(tmp_path: Path) -> No
     add(store, parse_name("mine"), model=weights, params=b'{"temperature": 0, "top_k": 7, "stop": ["x"]}')
     with camelid.load("mine", models=str(tmp_path), threads=1) as model:
         assert model.name == "mine:latest"
-        assert (model._model.sampling.temperature, model._model.sampling.top_k) == (0, 7)
+        sampling = model._model.model.sampling
+        assert (sampling.temperature, sampling.top_k) == (0, 7)
         assert model.chat("Hello!", max_tokens=3).usage.completion_tokens > 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from camelid.server.ollama import bodies
+from camelid.server.ollama import bodies, embeddings, making
 
 from .shapes import Body, Dialect, Route, Shape
 
@@ -113,14 +113,67 @@ OLLAMA = Dialect(
             ],
             "Without a prompt the model is loaded, or unloaded with `keep_alive` 0.",
         ),
+        Route(
+            "POST",
+            "/api/embed",
+            [
+                Shape(
+                    embeddings.EmbedBody,
+                    "body",
+                    lambda fields: {"model": "tiny", "input": "hi", **fields},
+                    {
+                        "model": ["other"],
+                        "input": ["x", ["x", "y"], 3],
+                        "dimensions": [2],
+                        "keep_alive": ["5m"],
+                        "options": [{"num_ctx": 1}],
+                        "truncate": [True, False],
+                    },
+                    {
+                        "keep_alive": "the model stays as long as it says",
+                        "options": OURS,
+                        "truncate": "only a text that is too long shows it",
+                    },
+                )
+            ],
+            "Without input the model is loaded.",
+        ),
+        Route(
+            "POST",
+            "/api/embeddings",
+            [
+                Shape(
+                    embeddings.OldEmbedBody,
+                    "body",
+                    lambda fields: {"model": "tiny", "prompt": "hi", **fields},
+                    {"model": ["other"], "keep_alive": ["5m"], "options": [{"num_ctx": 1}]},
+                    {
+                        "model": "the reply does not show it",
+                        "keep_alive": "the model stays as long as it says",
+                        "options": OURS,
+                    },
+                )
+            ],
+            "Of one text.",
+        ),
         *(
             Route(method, path, (), note)
             for method, path, note in (
                 ("GET", "/api/tags", "The models on this machine."),
                 ("GET", "/api/ps", "The loaded ones."),
                 ("GET", "/api/version", "Camelid's version."),
-                ("POST", "/api/show", "A model; `model` or `name`."),
-                ("POST", "/api/pull", "Fetches a model; `model` or `name`, `stream`."),
+                ("POST", "/api/show", "A model; `model` or `name`, and `verbose` for the lists of its header."),
+                ("POST", "/api/pull", "Fetches a model; `model` or `name`, `insecure` for plain HTTP, `stream`."),
+                ("POST", "/api/push", "Sends a model to a registry; the same fields."),
+                (
+                    "POST",
+                    "/api/create",
+                    "Makes a model: `model` or `name`, `from` or `files` (one GGUF file by its digest), `adapters`\n"
+                    "(one), `template`, `system`, `license`, `parameters`, `messages`, `quantize` or `quantization`,\n"
+                    "`requires`, `stream`. Refused by name: " + ", ".join(f"`{name}`" for name in making.REFUSED) + ".",
+                ),
+                ("HEAD", "/api/blobs/{digest}", "Whether a file is here."),
+                ("POST", "/api/blobs/{digest}", "Takes a file in, for `/api/create`; checked against its digest."),
                 ("POST", "/api/copy", "`source` and `destination`."),
                 ("DELETE", "/api/delete", "`model` or `name`."),
             )

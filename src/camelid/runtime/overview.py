@@ -6,8 +6,10 @@ Beside `summary`, which knows the weights alone: here are the texts that a store
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from camelid.errors import BadModelfile, TemplateError
@@ -19,6 +21,8 @@ from camelid.text.gotemplate.questions import names_in
 
 from .makers import chat_template
 from .summary import summarize
+
+_SHOWN_ELSEWHERE = ("general.name", "tokenizer.chat_template")
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,18 @@ def as_json(shown: Overview) -> dict[str, Any]:
     }
 
 
+def header_of(weights: Path, *, with_lists: bool) -> dict[str, Any]:
+    """Return what the header of a weights file says, by its own names; a list is None unless `with_lists`.
+
+    Left out, as by Ollama, is what is shown elsewhere: the name and the chat template. Raises FormatError.
+    """
+    with open_checkpoint(weights) as checkpoint:
+        read = {name: value for name, value in checkpoint.metadata.items() if name not in _SHOWN_ELSEWHERE}
+        size = sum(math.prod(info.shape) for info in checkpoint.tensors.values())
+        told = {name: _plain(value, with_lists=with_lists) for name, value in read.items()}
+        return {**told, "general.parameter_count": size}
+
+
 def messages(shown: Overview) -> list[dict[str, str]]:
     """Return the beginning of every conversation with the model."""
     return [{"role": role, "content": text} for role, text in shown.files.messages]
@@ -105,6 +121,12 @@ def check_go_template(source: str) -> None:
         parse(source)
     except TemplateError as error:
         raise BadModelfile(f"TEMPLATE: {error.message}", hint="the lines are those of the template") from error
+
+
+def _plain(value: Any, *, with_lists: bool) -> Any:
+    if isinstance(value, str | int | float):
+        return value
+    return list(value) if with_lists and isinstance(value, Sequence) else None
 
 
 def _go_capabilities(source: str) -> tuple[str, ...]:

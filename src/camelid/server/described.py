@@ -16,6 +16,13 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 Struct = type[msgspec.Struct]
+
+
+class Octets:
+    """A body that is a file."""
+
+
+OCTETS = Octets()
 Handler = Callable[..., Awaitable[Response]]
 _PATH = "#/components/schemas/"
 _BOUNDED = ("integer", "number", "array")  # types whose keywords stand in `Rules.bounds`
@@ -26,12 +33,14 @@ class Rules:
     """What a type cannot say of a field: the bounds of a number or a list, and which values are taken at all.
 
     bounds: by a field's name, keywords of JSON schema. refused and neutral: fields that are declared as free-form so
-    that their refusal can say why (see `bodies.Refused`), with the values that are taken where there are some.
+    that their refusal can say why (see `bodies.Refused`), with the values that are taken where there are some. kinds:
+    schemas of other free-form fields, whose refusals have words of their own.
     """
 
     bounds: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     refused: Collection[str] = ()
     neutral: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    kinds: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def tell(self, schema: dict[str, Any]) -> None:
         """Write into the schema of an object what is known of its fields."""
@@ -39,6 +48,8 @@ class Rules:
         for name in [name for name, one in properties.items() if _is_free(one)]:
             if name in self.neutral:
                 properties[name] = {"enum": [*self.neutral[name], None]}
+            elif name in self.kinds:
+                properties[name] = dict(self.kinds[name])
             elif name in self.refused:
                 del properties[name]
         for name, bounds in self.bounds.items():
@@ -63,15 +74,19 @@ class Describer:
         path: str,
         handler: Handler,
         *,
-        body: Struct | None = None,
+        body: Struct | Octets | None = None,
         reply: Struct | None = None,
         has_stream: bool = False,
+        created: str = "",
         query: Iterable[dict[str, Any]] = (),
     ) -> None:
-        """Add a route with what it takes and what it answers; without `reply` the answer has no body."""
+        """Add a route with what it takes and what it answers; without `reply` the answer has no body.
+
+        created: what 201 says, where that is an answer.
+        """
         extra: dict[str, Any] = {"parameters": list(query)} if query else {}
         if body is not None:
-            extra["requestBody"] = {"required": True, "content": {"application/json": {"schema": self._ref(body)}}}
+            extra["requestBody"] = {"required": True, "content": self._content(body)}
         content = {} if reply is None else {"application/json": {"schema": self._ref(reply)}}
         if has_stream:
             content[self.streams] = {"schema": {"type": "string"}}
@@ -81,6 +96,8 @@ class Describer:
             "4XX": {"description": "refused; the body says why", "content": refused},
             503: {"description": "not now; `retry-after` says when to come back", "content": refused},
         }
+        if created:
+            answers[201] = {"description": created}
         routes.add_api_route(
             path, handler, methods=[method], openapi_extra=extra, responses=answers, response_class=Response
         )
@@ -92,6 +109,11 @@ class Describer:
         for schema in found.values():
             self.rules.tell(schema)
         return {f"{self.prefix}{name}": schema for name, schema in found.items()}
+
+    def _content(self, body: Struct | Octets) -> dict[str, Any]:
+        if isinstance(body, Octets):
+            return {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+        return {"application/json": {"schema": self._ref(body)}}
 
     def _ref(self, struct: Struct) -> dict[str, str]:
         return {"$ref": f"{_PATH}{self.prefix}{struct.__name__}"}

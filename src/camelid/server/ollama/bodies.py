@@ -91,13 +91,23 @@ class GenerateBody(Struct):
 
 
 class NameBody(Struct):
-    """POST /api/show, DELETE /api/delete, POST /api/pull: a model by its name; `name` is the older word."""
+    """DELETE /api/delete: a model by its name; `name` is the older word."""
 
     model: str = ""
     name: str = ""
-    stream: bool = True
-    insecure: bool = False
+
+
+class ShowBody(NameBody):
+    """POST /api/show."""
+
     verbose: bool = False
+
+
+class TransferBody(NameBody):
+    """POST /api/pull and /api/push. insecure: over plain HTTP."""
+
+    insecure: bool = False
+    stream: bool = True
 
 
 class CopyBody(Struct):

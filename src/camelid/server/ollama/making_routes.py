@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from fastapi import APIRouter, Request
@@ -27,15 +28,21 @@ from camelid.store.store import Store
 from camelid.store.transfer import pull, push
 
 from ..decode import decode, read_body
+from ..described import OCTETS
 from ..door import Door
-from .bodies import NameBody
+from .bodies import TransferBody
 from .making import CreateBody, check, to_modelfile
+from .shapes import OLLAMA, ProgressOut
 from .telling import Say, answer, watcher
 
 PIECE_BYTES = 1 << 20
 MODEL_LAYER = f"{OLLAMA_LAYER}model"
 _CREATE = msgspec.json.Decoder(CreateBody)
-_NAME = msgspec.json.Decoder(NameBody)
+_TRANSFER = msgspec.json.Decoder(TransferBody)
+_HAS_BLOB: dict[int | str, dict[str, Any]] = {
+    200: {"description": "it is here"},
+    "4XX": {"description": "it is not, or this is no digest"},
+}
 
 
 class MakingRoutes:
@@ -48,10 +55,12 @@ class MakingRoutes:
     def router(self) -> APIRouter:
         """Return the routes."""
         routes = APIRouter(tags=["ollama"])
-        for path, handler in (("create", self.create), ("push", self.push)):
-            routes.add_api_route(f"/api/{path}", handler, methods=["POST"], include_in_schema=False)
-        routes.add_api_route("/api/blobs/{digest}", self.has_blob, methods=["HEAD"], include_in_schema=False)
-        routes.add_api_route("/api/blobs/{digest}", self.take_blob, methods=["POST"], include_in_schema=False)
+        add = OLLAMA.add
+        add(routes, "POST", "/api/create", self.create, body=CreateBody, reply=ProgressOut, has_stream=True)
+        add(routes, "POST", "/api/push", self.push, body=TransferBody, reply=ProgressOut, has_stream=True)
+        blobs = "/api/blobs/{digest}"
+        routes.add_api_route(blobs, self.has_blob, methods=["HEAD"], responses=_HAS_BLOB, response_class=Response)
+        add(routes, "POST", blobs, self.take_blob, body=OCTETS, created="the blob was taken in")
         return routes
 
     async def has_blob(self, digest: str) -> Response:
@@ -84,7 +93,7 @@ class MakingRoutes:
 
     async def push(self, request: Request) -> Response:
         """Send a model to a registry."""
-        body = decode(await read_body(request, self._door.limits), _NAME)
+        body = decode(await read_body(request, self._door.limits), _TRANSFER)
         name = _parsed_name(body.model or body.name)
         target = replace(name, is_plain=name.is_plain or body.insecure)
 

@@ -8,6 +8,7 @@ import math
 import secrets
 import time
 from collections.abc import AsyncGenerator, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,7 +18,7 @@ from starlette.responses import JSONResponse, Response
 
 from camelid import __version__
 from camelid.errors import ContextOverflow, InvalidRequest, NotFound, RegistryError
-from camelid.runtime.overview import messages, overview
+from camelid.runtime.overview import header_of, messages, overview
 from camelid.runtime.status import ModelStatus
 from camelid.store.local import find_by_name, own_name
 from camelid.store.names import parse_name
@@ -29,12 +30,24 @@ from camelid.types import ChatRequest, Embeddings, Event
 from ..decode import decode, read_body
 from ..door import Door
 from ..stream import EventStream, whole
-from .bodies import ChatBody, CopyBody, GenerateBody, NameBody
+from .bodies import ChatBody, CopyBody, GenerateBody, NameBody, ShowBody, TransferBody
 from .embeddings import EmbedBody, OldEmbedBody, inputs_of, to_embedding_request
 from .embeddings import to_reply as to_embed_reply
+from .making import CreateBody
 from .replies import Clock, Reply, Wrap, as_chat, as_generate, empty, encode
 from .requests import keep_alive_s, to_chat_request, to_generate_request
-from .shapes import OLLAMA, SHAPES, ChatOut, GenerateOut, ModelsOut, ProgressOut, ShowOut, VersionOut
+from .shapes import (
+    OLLAMA,
+    SHAPES,
+    ChatOut,
+    EmbeddingOut,
+    EmbedOut,
+    GenerateOut,
+    ModelsOut,
+    ProgressOut,
+    ShowOut,
+    VersionOut,
+)
 from .telling import Say, answer, watcher
 
 FOR_EVER = "2318-01-01T00:00:00Z"  # the year that Ollama writes for a model that does not leave
@@ -43,12 +56,15 @@ _GENERATE = msgspec.json.Decoder(GenerateBody)
 _EMBED = msgspec.json.Decoder(EmbedBody)
 _EMBED_ONE = msgspec.json.Decoder(OldEmbedBody)
 _NAME = msgspec.json.Decoder(NameBody)
+_SHOW = msgspec.json.Decoder(ShowBody)
+_TRANSFER = msgspec.json.Decoder(TransferBody)
 _COPY = msgspec.json.Decoder(CopyBody)
 
 
 def schemas() -> dict[str, Any]:
     """Return the JSON schemas of all bodies and replies of this dialect, for the OpenAPI document."""
-    return OLLAMA.components((ChatBody, GenerateBody, NameBody, CopyBody, *SHAPES))
+    bodies = (ChatBody, GenerateBody, EmbedBody, OldEmbedBody, NameBody, ShowBody, TransferBody, CopyBody, CreateBody)
+    return OLLAMA.components((*bodies, *SHAPES))
 
 
 class OllamaRoutes:
@@ -69,10 +85,10 @@ class OllamaRoutes:
         add(routes, "GET", "/api/ps", self.ps, reply=ModelsOut)
         add(routes, "POST", "/api/chat", self.chat, body=ChatBody, reply=ChatOut, has_stream=True)
         add(routes, "POST", "/api/generate", self.generate, body=GenerateBody, reply=GenerateOut, has_stream=True)
-        for path, post in (("embed", self.embed), ("embeddings", self.embed_one)):
-            routes.add_api_route(f"/api/{path}", post, methods=["POST"], include_in_schema=False)
-        add(routes, "POST", "/api/show", self.show, body=NameBody, reply=ShowOut)
-        add(routes, "POST", "/api/pull", self.pull, body=NameBody, reply=ProgressOut, has_stream=True)
+        add(routes, "POST", "/api/embed", self.embed, body=EmbedBody, reply=EmbedOut)
+        add(routes, "POST", "/api/embeddings", self.embed_one, body=OldEmbedBody, reply=EmbeddingOut)
+        add(routes, "POST", "/api/show", self.show, body=ShowBody, reply=ShowOut)
+        add(routes, "POST", "/api/pull", self.pull, body=TransferBody, reply=ProgressOut, has_stream=True)
         add(routes, "POST", "/api/copy", self.copy, body=CopyBody)
         add(routes, "DELETE", "/api/delete", self.delete, body=NameBody)
         return routes
@@ -196,12 +212,12 @@ class OllamaRoutes:
 
     async def show(self, request: Request) -> Response:
         """Describe a model."""
-        body = decode(await read_body(request, self._door.limits), _NAME)
+        body = decode(await read_body(request, self._door.limits), _SHOW)
         name = body.model or body.name
         if not name:
             raise InvalidRequest("model is required", field="model")
         bases = {status.name: status.base for status in self._door.runtime.loaded() if status.base is not None}
-        return JSONResponse(await asyncio.to_thread(self._described, bases.get(name, name)))
+        return _json(await asyncio.to_thread(self._described, bases.get(name, name), body.verbose))
 
     async def delete(self, request: Request) -> Response:
         """Forget a model."""
@@ -222,13 +238,14 @@ class OllamaRoutes:
 
     async def pull(self, request: Request) -> Response:
         """Fetch a model, telling how far it is."""
-        body = decode(await read_body(request, self._door.limits), _NAME)
+        body = decode(await read_body(request, self._door.limits), _TRANSFER)
         name = self._parsed(body.model or body.name)
+        origin = replace(name, is_plain=name.is_plain or body.insecure)
 
         def work(say: Say) -> None:
             say(status="pulling manifest")
             try:
-                pull(own_store(self._models), name, watcher(say, "pulling"), lambda manifest, need: None)
+                pull(own_store(self._models), origin, watcher(say, "pulling"), lambda manifest, need: None)
             except NotFound as error:
                 raise RegistryError("pull model manifest: file does not exist", status=404) from error
             say(status="verifying sha256 digest")
@@ -251,7 +268,7 @@ class OllamaRoutes:
         except InvalidRequest as error:
             raise InvalidRequest("invalid model name", field="model") from error
 
-    def _described(self, name: str) -> dict[str, Any]:
+    def _described(self, name: str, is_verbose: bool) -> dict[str, Any]:
         self._check_known(name)
         files = find_by_name(name, self._models)
         shown = overview(files)
@@ -276,12 +293,7 @@ class OllamaRoutes:
                 "parameter_size": summary["parameters"],
                 "quantization_level": summary["quantization"],
             },
-            "model_info": {
-                "general.architecture": family,
-                f"{family}.context_length": summary["context length"],
-                f"{family}.embedding_length": summary["embedding length"],
-                f"{family}.block_count": summary["layers"],
-            },
+            "model_info": header_of(files.weights, with_lists=is_verbose),
             "capabilities": list(shown.capabilities),
         }
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import msgspec
 
-from ..described import Describer
+from ..described import Describer, Rules
 from ..verdicts import VerdictOut
+from .making import REFUSED
 from .replies import MEDIA_TYPE
 
 
@@ -58,6 +59,22 @@ class GenerateOut(_Answer, kw_only=True):
     tool_calls: list[dict[str, Any]] = []
 
 
+class EmbedOut(msgspec.Struct, forbid_unknown_fields=True):
+    """The vectors of /api/embed; durations are nanoseconds."""
+
+    model: str
+    embeddings: list[list[float]]
+    total_duration: int
+    load_duration: int
+    prompt_eval_count: int
+
+
+class EmbeddingOut(msgspec.Struct, forbid_unknown_fields=True):
+    """The vector of /api/embeddings."""
+
+    embedding: list[float]
+
+
 class ModelsOut(msgspec.Struct, forbid_unknown_fields=True):
     """A list of models."""
 
@@ -83,5 +100,6 @@ class ProgressOut(msgspec.Struct):
     status: str = ""
 
 
-SHAPES = (ChatOut, GenerateOut, ModelsOut, VersionOut, ShowOut, ProgressOut)
-OLLAMA = Describer("Ollama", ErrorReply, MEDIA_TYPE)
+SHAPES = (ChatOut, GenerateOut, EmbedOut, EmbeddingOut, ModelsOut, VersionOut, ShowOut, ProgressOut)
+_TEXTS = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}, {"type": "null"}]}
+OLLAMA = Describer("Ollama", ErrorReply, MEDIA_TYPE, Rules(kinds={"input": _TEXTS}, refused=REFUSED))

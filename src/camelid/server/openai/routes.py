@@ -64,8 +64,8 @@ class OpenAIRoutes:
         add(routes, "POST", "/completions", self.complete, body=CompletionBody, reply=shapes.TextReply, has_stream=True)
         add(routes, "GET", "/models", self.models, reply=shapes.ModelList)
         add(routes, "GET", "/models/{name:path}", self.model, reply=shapes.ModelCard)
-        add(routes, "POST", "/embeddings", self.embed, body=EmbeddingBody)
-        add(routes, "POST", "/rerank", self.rank, body=RerankBody)
+        add(routes, "POST", "/embeddings", self.embed, body=EmbeddingBody, reply=shapes.EmbeddingList)
+        add(routes, "POST", "/rerank", self.rank, body=RerankBody, reply=shapes.RankList)
         return routes
 
     async def chat(self, request: Request) -> Response:

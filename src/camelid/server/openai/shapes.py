@@ -164,6 +164,47 @@ class ModelList(_Shape):
     data: list[ModelCard]
 
 
+class InputUsage(_Shape):
+    """What was read, where nothing is generated."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class Embedding(_Shape):
+    """A vector: numbers, or base64 of 32-bit floats."""
+
+    object: Literal["embedding"]
+    index: int
+    embedding: list[float] | str
+
+
+class EmbeddingList(_Shape):
+    """The vectors, in the order of the inputs."""
+
+    object: Literal["list"]
+    data: list[Embedding]
+    model: str
+    usage: InputUsage
+
+
+class Ranked(_Shape):
+    """A document by its place in the request, and how well it answers."""
+
+    index: int
+    relevance_score: float
+    document: dict[str, str] | msgspec.UnsetType = msgspec.UNSET
+
+
+class RankList(_Shape):
+    """The documents, the best first."""
+
+    object: Literal["list"]
+    model: str
+    results: list[Ranked]
+    usage: InputUsage
+
+
 class TokensReply(_Shape):
     """A text as tokens."""
 
@@ -179,4 +220,14 @@ class TextOfTokens(_Shape):
     prompt: str
 
 
-SHAPES = (ErrorReply, ChatReply, TextReply, ModelCard, ModelList, TokensReply, TextOfTokens)
+SHAPES = (
+    ErrorReply,
+    ChatReply,
+    TextReply,
+    ModelCard,
+    ModelList,
+    EmbeddingList,
+    RankList,
+    TokensReply,
+    TextOfTokens,
+)
