@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from fake_runtime import HEALTHY, FakeRuntime, hello
 from prometheus_client.parser import text_string_to_metric_families
+from starlette.requests import Request
 
 from camelid.errors import InvalidRequest
 from camelid.runtime.status import Health
@@ -36,7 +37,7 @@ def samples(door: Door) -> dict[str, float]:
 
 
 async def take(door: Door, model: str = "tiny", at_most: int = 100) -> None:
-    events = door.chat(ChatRequest(model, ()))
+    events = door.chat(Request({"type": "http", "headers": []}), ChatRequest(model, ()))
     async for _ in events:
         at_most -= 1
         if at_most == 0:
