@@ -101,7 +101,7 @@ def test_a_conversation_has_the_tokens_that_its_prompt_is_counted_with(plain: ht
         ("tokenize", {"prompt": "a", "messages": HI}, "prompt"),
         ("tokenize", {"prompt": "a", "add_generation_prompt": True}, "add_generation_prompt"),
         ("tokenize", {"messages": HI, "add_special_tokens": False}, "add_special_tokens"),
-        ("tokenize", {"messages": HI, "continue_final_message": True}, "continue_final_message"),
+        ("tokenize", {"messages": HI, "continue_final_message": True}, "messages"),
         ("tokenize", {"messages": HI, "chat_template": "x"}, "chat_template"),
         ("tokenize", {"messages": []}, "messages"),
         ("tokenize", {"content": "llama.cpp's"}, "content"),

@@ -244,7 +244,7 @@ async def test_keys_are_never_logged(tmp_path: Path, caplog: pytest.LogCaptureFi
 
 
 async def test_the_command_answers_with_a_model_and_leaves_when_it_is_told_to(tmp_path: Path) -> None:
-    server = AimeServer()
+    server = AimeServer(inactivity_s=300.0)  # a busy machine takes its time to load a model
     async with served(server) as url:
         command = [sys.executable, "-m", "camelid", "worker", "aime", "cria", "--api-server", url, "--worker-key", KEY]
         environment = {**os.environ, "XDG_STATE_HOME": str(tmp_path)}

@@ -23,7 +23,7 @@ from camelid.errors import (
     OutOfMemory,
     Unavailable,
 )
-from camelid.runtime.collected import Answer, collect
+from camelid.runtime.collected import Answer, Collector
 from camelid.runtime.runtime import Runtime
 from camelid.runtime.supervisor import SupervisedEngine
 from camelid.settings import ModelSettings
@@ -68,7 +68,10 @@ def chat(generation: Generation, content: str = "What is 17 + 25?") -> ChatReque
 
 
 async def whole(events: AsyncIterator[Event]) -> Answer:
-    return collect([event async for event in events])
+    collector = Collector()
+    async for event in events:
+        collector.feed(event)
+    return collector.answer()
 
 
 def seeded(seed: int, num_choices: int = 1) -> Generation:

@@ -116,7 +116,7 @@ def test_a_model_that_was_made_answers_as_its_modelfile_says(tmp_path: Path) -> 
     second = parse_modelfile("FROM first\nPARAMETER top_k 5")
     create(store, parse_name("second"), second, tmp_path)
     with camelid.load("second", models=str(store.folder), threads=1) as model, camelid.load("cria", threads=1) as plain:
-        assert model._model.sampling.top_k == 5
+        assert model._model.model.sampling.top_k == 5
         begun = [("system", "You are cria."), ("user", "Hi"), ("user", "Hello!")]
         asked = [{"role": role, "content": text} for role, text in begun]
         expected = plain.chat(asked, temperature=0, max_tokens=8)

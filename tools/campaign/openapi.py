@@ -27,6 +27,7 @@ from typing import Any
 
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis.errors import Unsatisfiable
 from schemathesis.checks import not_a_server_error
 from schemathesis.core.failures import FailureGroup
 from schemathesis.generation import GenerationMode
@@ -55,6 +56,7 @@ class Report:
 
     statuses: Counter[str] = field(default_factory=Counter)
     failures: list[str] = field(default_factory=list)
+    unbreakable: list[str] = field(default_factory=list)  # operations for which no wrong request was found
 
     @property
     def num_cases(self) -> int:
@@ -127,7 +129,12 @@ def _try(operation: Any, mode: GenerationMode, count: int, number: int, report: 
                 f"{operation.label} {response.status_code}: {what}\n    {case.as_curl_command()[:600]}"
             )
 
-    one()
+    try:
+        one()
+    except Unsatisfiable:
+        if mode is GenerationMode.POSITIVE:
+            raise
+        report.unbreakable.append(operation.label)  # every body fits that its description could be broken into
 
 
 def main() -> int:

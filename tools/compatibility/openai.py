@@ -279,6 +279,7 @@ RERANK = Route(
     ],
     "For cross-encoders with one label; other models refuse it.",
 )
+ADAPTERS = "vLLM's bodies, for adapters in the folder that `--adapter-folder` names; see adapters.md."
 OPENAI = Dialect(
     "OpenAI: chat, completions, embeddings, models",
     "Beside OpenAI's own fields these routes take the sampling that Transformers and vLLM name.",
@@ -291,5 +292,7 @@ OPENAI = Dialect(
         Route("GET", "/v1/models/{name}", (), "One of them."),
         TOKENIZE,
         DETOKENIZE,
+        Route("POST", "/v1/load_lora_adapter", (), ADAPTERS),
+        Route("POST", "/v1/unload_lora_adapter", (), ADAPTERS),
     ],
 )

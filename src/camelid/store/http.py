@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from urllib3 import BaseHTTPResponse, PoolManager
 
 MAX_REDIRECTS = 5
+MAX_REDIRECT_BODY = 64 << 10
 CONNECT_S, READ_S = 15.0, 30.0  # without a byte for so long, a connection counts as dead
 REDIRECTS = (301, 302, 303, 307, 308)
 
@@ -97,7 +98,8 @@ class Http:
                 raise RegistryError(f"{_site(url)} cannot be reached: {_brief(error)}") from error
             if not follow or response.status not in REDIRECTS or "location" not in response.headers:
                 break
-            response.release_conn()
+            response.read(MAX_REDIRECT_BODY)  # read to its end, the connection serves again; anything longer ends it
+            response.close()
             url, sent = self._next(url, response.headers["location"], sent)
         else:
             raise RegistryError(f"{_site(url)} sends on and on: more than {MAX_REDIRECTS} redirects")
