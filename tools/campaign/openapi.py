@@ -151,6 +151,8 @@ def main() -> int:
     print(f"{report.num_cases} requests in {time.perf_counter() - began_s:.0f} s: {dict(report.statuses)}")
     for failure in report.failures[: arguments.show]:
         print(failure)
+    if report.unbreakable:
+        print(f"nothing could be broken of: {', '.join(report.unbreakable)}")
     print(f"{len(report.failures)} answers are not as described")
     return 1 if report.failures else 0
 
