@@ -66,7 +66,7 @@ class Echoing:
 async def a_worker(
     url: str, folder: Path, runtime: Echoing, *, key: str = KEY, most: int = 2, drain_s: float = 5.0
 ) -> AsyncIterator[Worker]:
-    about = About("tiny", "llama", "0.1B", "cpu", most)
+    about = About("tiny", "llama", "0.1B", "cpu", 0, most)
     connection = Connection(url)
     session = Session(connection, Identity("host#0", "llama3", key), about, first_wait_s=0.05)
     try:

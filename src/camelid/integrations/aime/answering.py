@@ -15,6 +15,7 @@ from camelid.errors import CamelidError
 from camelid.types import ChatRequest, CompletionRequest, Event, Finished, Started, Text
 
 from .jobs import Counts, Job, Request, go_on, outputs, to_request
+from .tasks import end
 
 
 class Answers(Protocol):
@@ -75,7 +76,7 @@ class Answering:
             if taking.done() or self._end.is_set():
                 return taking.result() if taking.done() else None
         finally:
-            await _end(taking, interrupt)
+            await end([taking, interrupt])
         changes, self._changes = self._changes, {}
         return go_on(request, self.text[len(before) :], self.counts.generated - num_before, changes)
 
@@ -95,9 +96,3 @@ class Answering:
             self.counts = replace(self.counts, generated=self.counts.generated + 1)  # known exactly at the end
         elif isinstance(event, Finished) and event.usage is not None:
             self.counts = replace(self.counts, generated=num_before + event.usage.completion_tokens)
-
-
-async def _end(*tasks: asyncio.Task[Any]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)

@@ -37,6 +37,7 @@ class About:
     family: str
     size: str
     device: str
+    num_gpus: int
     max_batch_size: int
 
 
@@ -78,7 +79,7 @@ def login(identity: Identity, about: About) -> dict[str, Any]:
         "interface_version": INTERFACE,
         "version": VERSION,
         "gpu_name": about.device,
-        "num_gpus": 1,
+        "num_gpus": about.num_gpus,
         "framework": "camelid",
         "framework_version": __version__,
         "pytorch_version": "none",

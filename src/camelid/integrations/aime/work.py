@@ -54,7 +54,8 @@ def _name(worker_id: str) -> str:
 
 def _about(status: ModelStatus, most_jobs: int) -> About:
     size = f"{status.num_parameters / 1e9:.3g}B"
-    return About(status.name, status.architecture, size, status.backend, most_jobs)
+    num_gpus = int(status.backend.startswith("gpu"))
+    return About(status.name, status.architecture, size, status.backend, num_gpus, most_jobs)
 
 
 def _state_folder() -> Path:

@@ -20,6 +20,7 @@ from .delivery import deliver
 from .jobs import Job, to_job
 from .reporting import Reporter
 from .session import Patience, Session
+from .tasks import end
 from .unfinished import Unfinished
 from .wire import Refused, job_request, read_jobs
 
@@ -69,7 +70,7 @@ class Worker:
             await self._ask_for_jobs()
             await self._drain()
         finally:
-            await _end([reporting, *self._polls, *self._runs])
+            await end([reporting, *self._polls, *self._runs])
 
     def leave(self) -> None:
         """Take no more jobs, finish those that run, and end; called again: end them now."""
@@ -90,7 +91,7 @@ class Worker:
                 self._polls.add(poll)
                 poll.add_done_callback(self._end_poll)
             await self._has_room.wait()
-        await _end(list(self._polls))
+        await end(self._polls)
 
     def _end_poll(self, poll: asyncio.Task[None]) -> None:
         self._polls.discard(poll)
@@ -152,7 +153,7 @@ class Worker:
             finished = asyncio.ensure_future(asyncio.wait(self._runs, timeout=self._drain_s))
             hurry = asyncio.ensure_future(self._hurry.wait())
             await asyncio.wait([finished, hurry], return_when=asyncio.FIRST_COMPLETED)
-            await _end([finished, hurry])
+            await end([finished, hurry])
         for answering in self._runs.values():
             answering.stop(LEAVING)
         if self._runs:
@@ -166,10 +167,4 @@ class Worker:
         if task.done():
             task.result()
         else:
-            await _end([task])
-
-
-async def _end(tasks: list[asyncio.Future[Any]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+            await end([task])
