@@ -2,10 +2,7 @@
 
     python -m tools.truss.record PYTHON
 
-PYTHON is the interpreter of an environment that has Truss and what its server needs:
-
-    pip install truss==0.18.35 "fastapi<0.125" "numpy<2" msgpack==1.1.0 msgpack-numpy==0.4.8 uvloop opentelemetry-sdk \
-        opentelemetry-exporter-otlp python-json-logger loguru orjson psutil joblib websockets "truss-transfer<0.0.45"
+PYTHON is the interpreter of an environment that has what tests/counterparts/truss.txt lists.
 
 It builds the server's folder with Truss itself, without Docker, starts it with the model in tools/truss/dummy, sends
 the requests of tools/truss/exchanges.py, and writes tests/golden/predict/truss.json.
@@ -22,6 +19,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,28 +41,51 @@ print(version("truss"))
 
 def main(python: str) -> None:
     """Build, start, ask, write."""
+    RECORD.write_text(json.dumps(record(python), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def record(python: str) -> dict[str, Any]:
+    """Return what the server of the Truss that `python` has answers, with its version."""
     with tempfile.TemporaryDirectory() as scratch:
         folder, gate = Path(scratch) / "built", Path(scratch) / "gate"
-        built = subprocess.run(
-            [python, "-c", _BUILD, str(HERE / "dummy"), str(folder)], check=True, capture_output=True, text=True
-        )
-        port = _free_port()
-        server = _start(python, folder, gate, port)
-        try:
-            _wait_for(port)
+        version = build(python, HERE / "dummy", folder)
+        with running(python, folder, {"DUMMY_GATE": str(gate)}) as port:
             answers = [_ask(port, one) for one in EXCHANGES if one.while_loading]
             gate.touch()
-            while _ask(port, Exchange("", "GET", "/ping"))["status"] != 200:
-                time.sleep(0.05)
+            wait_until_ready(port)
             answers += [_ask(port, one) for one in EXCHANGES if not one.while_loading]
-        finally:
-            server.terminate()
-            server.wait()
-    record = {"truss": built.stdout.split()[-1], "answers": answers}
-    RECORD.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return {"truss": version, "answers": answers}
 
 
-def _start(python: str, folder: Path, gate: Path, port: int) -> subprocess.Popen[bytes]:
+def build(python: str, source: Path, folder: Path) -> str:
+    """Make the server's folder of a Truss, as its image would hold it, and return the version of Truss."""
+    command = [python, "-c", _BUILD, str(source), str(folder)]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1]
+
+
+@contextmanager
+def running(python: str, folder: Path, environment: Mapping[str, str]) -> Iterator[int]:
+    """Run the server of a built folder while the block runs, and yield its port; it may still be loading."""
+    port = _free_port()
+    server = _start(python, folder, port, environment)
+    try:
+        _wait_for(port)
+        yield port
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def wait_until_ready(port: int, seconds: float = 60.0) -> None:
+    """Wait until the model is loaded. Raises TimeoutError."""
+    until = time.monotonic() + seconds
+    while _ask(port, Exchange("", "GET", "/ping"))["status"] != 200:
+        if time.monotonic() > until:
+            raise TimeoutError(f"no model on port {port} after {seconds:g} s")
+        time.sleep(0.05)
+
+
+def _start(python: str, folder: Path, port: int, extra: Mapping[str, str]) -> subprocess.Popen[bytes]:
     """Start the server as its container does: in the folder of the server, with the model's folder beside it."""
     app = folder / "server"
     for name in ("model", "config.yaml", "data", "packages"):
@@ -73,9 +95,9 @@ def _start(python: str, folder: Path, gate: Path, port: int) -> subprocess.Popen
     environment = {
         **os.environ,
         "INFERENCE_SERVER_PORT": str(port),
-        "DUMMY_GATE": str(gate),
         "HOME": str(folder),
         "PYTHONPATH": str(folder),
+        **extra,
     }
     return subprocess.Popen([python, "main.py"], cwd=app, env=environment, stdout=sys.stderr, stderr=sys.stderr)
 
