@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from camelid.errors import CamelidError
+    from camelid.rules import Beams, Rules
     from camelid.runtime.async_library import AsyncModel, load_async
     from camelid.runtime.collected import Answer
     from camelid.runtime.generated import Generated
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Answer",
     "AsyncModel",
+    "Beams",
     "CamelidError",
     "ChatRequest",
     "CompletionRequest",
@@ -53,6 +55,7 @@ __all__ = [
     "Message",
     "Model",
     "ModelSettings",
+    "Rules",
     "Runtime",
     "Sampling",
     "Stopping",
@@ -66,6 +69,8 @@ __all__ = [
 ]
 
 _HOMES = {
+    "Beams": "camelid.rules",
+    "Rules": "camelid.rules",
     "CamelidError": "camelid.errors",
     "Answer": "camelid.runtime.collected",
     "Model": "camelid.runtime.library",

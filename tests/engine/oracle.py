@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from tests.fakes import FakeHistory, logits_of
 
-from camelid.backends.base import Draw
+from camelid.backends.base import Draw, SpreadDraw
 from camelid.backends.sampling import sample
+from camelid.engine.beams import BeamSearch, Link
 from camelid.engine.engine import Engine
 from camelid.engine.request import GenerateRequest, Score, Token
 from camelid.engine.sequence import pages_for
@@ -17,6 +18,8 @@ from camelid.types import FinishReason, Sampling
 
 def answer_of(request: GenerateRequest, choice: int, context_length: int, vocabulary_size: int) -> list[Token]:
     """Return all tokens of one choice of a new request on the fake model, with `cached_tokens` left 0."""
+    if request.beams is not None:
+        return found_of(request, choice, context_length, vocabulary_size)
     tokens: list[Token] = []
     answer: list[int] = []
     history = FakeHistory()
@@ -41,6 +44,56 @@ def answer_of(request: GenerateRequest, choice: int, context_length: int, vocabu
         tokens.append(Token(request.id, choice, len(answer) - 1, drawn.id, finish, drawn.logprob, drawn.top))
     tokens[0] = replace(tokens[0], prompt_scores=tuple(scores))
     return tokens
+
+
+def found_of(request: GenerateRequest, choice: int, context_length: int, vocabulary_size: int) -> list[Token]:
+    """Return all tokens of one answer of a search, every beam computed from its first token on."""
+    assert request.beams is not None
+    most_tokens = min(request.max_tokens, context_length - len(request.prompt))
+    ends = request.end_ids
+    search = BeamSearch(request.beams, len(ends), most_tokens, lambda parent, token: token in ends)
+    keep = search.num_candidates // request.beams.num_beams
+    spread = SpreadDraw(search.num_candidates, request.beams.samples, keep)
+    beams: list[Link | None] = [None]
+    while True:
+        rows = []
+        for number, link in enumerate(beams):
+            answer = [] if link is None else [one.token for one in link.path()]
+            history = FakeHistory()
+            history.extend([*request.prompt, *answer])
+            draw = Draw(
+                request.sampling,
+                number,
+                history.num_tokens,
+                request.prompt,
+                answer,
+                ends if len(answer) < request.min_tokens else frozenset(),
+                request.top_logprobs,
+                rules=request.rules,
+                ends=ends,
+                is_last=len(answer) + 1 >= most_tokens,
+                spread=spread,
+            )
+            rows.append(sample(logits_of(history.total, vocabulary_size)[None], [draw])[0])
+        if search.take(rows) is None:
+            break
+        beams = list(search.running)
+    found = search.best(request.num_choices)[choice]
+    finish = FinishReason.STOP if found.link.is_end else FinishReason.LENGTH
+    path = found.link.path()
+    return [
+        Token(
+            request.id,
+            choice,
+            index,
+            one.token,
+            finish if one is path[-1] else None,
+            one.logprob,
+            one.top,
+            score=found.score,
+        )
+        for index, one in enumerate(path)
+    ]
 
 
 def check_invariants(engine: Engine) -> None:
@@ -69,6 +122,11 @@ def check_invariants(engine: Engine) -> None:
     for sequence in scheduler.waiting:
         assert (sequence.pages, sequence.page_copy, sequence.num_computed) == ([], None, 0)
     hidden = [follower for leader in (*scheduler.waiting, *scheduler.running) for follower in leader.followers]
-    known = Counter(s for sequences in engine._requests.values() for s in sequences)
+    known = Counter(
+        member
+        for sequences in engine._requests.values()
+        for s in sequences
+        for member in (s.group.members if s.group is not None else [s])
+    )
     assert known == Counter([*scheduler.waiting, *scheduler.running, *hidden])
     assert len(scheduler.running) <= engine.settings.max_sequences

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from camelid.formats.blocks import BlockType
 from camelid.formats.fast_copy import FastCopy, Fill, Matrix
+from camelid.rules import Rules
 from camelid.types import Sampling
 
 Array = Any  # numpy for reference and cpu, a torch tensor for gpu
@@ -119,6 +120,34 @@ class RowChange:
 
 
 @dataclass(frozen=True)
+class SpreadDraw:
+    """What a search with beams asks of a row: its `count` best tokens instead of one.
+
+    With `samples` they are drawn, without replacement, from what temperature and filters leave, which is `keep` tokens
+    at least.
+    """
+
+    count: int
+    samples: bool = False
+    keep: int = 1
+
+
+@dataclass(frozen=True, eq=False)
+class Spread:
+    """The best tokens that may follow, by ascending id, fewer than asked for if there are no more.
+
+    `scores` are log-probabilities after all that changes them. `noise` is there where they were drawn: added to the
+    scores, it makes the best of several rows together a draw from all of them. `logprobs` are the model's own, where
+    log-probabilities are asked for.
+    """
+
+    ids: NDArray[np.intp]
+    scores: NDArray[np.float32]
+    noise: NDArray[np.float64] | None = None
+    logprobs: NDArray[np.floating[Any]] | None = None
+
+
+@dataclass(frozen=True)
 class Draw:
     """All that decides how one row of logits becomes a token.
 
@@ -134,6 +163,10 @@ class Draw:
     top_logprobs: int | None = None
     allowed: bytes | None = None  # bit i % 8 of byte i // 8: whether a grammar lets id i be drawn; None: it lets all
     given: int | None = None  # the token is known already: only its log-probability is wanted
+    rules: Rules | None = None
+    ends: frozenset[int] = frozenset()  # ids that end an answer; looked at by rules only
+    is_last: bool = False  # the answer may have no token behind this one; looked at by rules only
+    spread: SpreadDraw | None = None  # a search wants to know the best tokens; none is drawn
 
 
 @dataclass(frozen=True)
@@ -143,6 +176,7 @@ class Drawn:
     id: int
     logprob: float | None = None
     top: tuple[tuple[int, float], ...] = ()
+    spread: Spread | None = None
 
 
 class Ops(Protocol):

@@ -5,35 +5,32 @@ Apart from the backends because it is the same arithmetic for both. It knows no 
 
 What is promised:
 * A row's token depends on its logits and its `Draw`, never on the other rows: a batch gives what each row alone gives.
-* The chain runs in the order that `types.Sampling` states, in the logits' own precision (float32 from the cpu backend);
-  what is changed for single ids is computed in float64 and rounded once, and every sum is a float64 sum in one order.
+* The chain runs in the order that `types.Sampling` states, or, where `rules.Rules` are given, in theirs, in the logits'
+  own precision (float32 from the cpu backend); what is changed for single ids is computed in float64 and rounded once,
+  and every sum is a float64 sum in one order.
 * The draw is the inverse of the cumulative distribution of the kept tokens in ascending order of their ids, at a Philox
   number keyed by (seed, choice, position).
+* For a search with beams the chain runs over log-probabilities, as in Transformers.
 * Log-probabilities are those of the model itself: before masks, bias, penalties, bans, temperature and filters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from camelid.errors import BrokenLogits
-from camelid.types import Sampling
 
-from .base import Draw, Drawn
-from .philox import uniform
+from .base import Draw, Drawn, Spread, SpreadDraw
+from .filters import Indexes, Scores, filters_of, lowest_of, weights_of
+from .philox import uniform, uniforms
+from .rules import apply_after_end, apply_before_penalties, ban_before_end, log_softmax
 
-Scores = NDArray[np.floating[Any]]
-Indexes = NDArray[np.intp]  # always ascending
-Filter = Callable[[Scores], Indexes]  # gaps → those that stay
-
-LOWEST_TEMPERATURE = 1e-30  # a smaller one is 0 in float32, and 0 / 0 is no score
-FIRST_RANKS = (128, 2048, 32768)  # how many of the best tokens are tried before the whole vocabulary is
-SMALL = 512  # sorting so few costs less than halving them again
 BLOCK = 512  # about the square root of a vocabulary
+LOWEST_TEMPERATURE = 1e-30  # a smaller one is 0 in float32, and 0 / 0 is no score
 
 
 def sample(logits: Scores, draws: Sequence[Draw]) -> list[Drawn]:
@@ -51,9 +48,11 @@ def _draw_row(row: Scores, draw: Draw) -> Drawn | None:
     """Return the drawn token, or None where the scores allow none."""
     if draw.given is not None:
         return _given(row, draw.given, draw.top_logprobs or 0)
+    if draw.spread is not None:
+        return _spread_row(row, draw, draw.spread)
     scores = _adjusted(row, draw)
     best = int(scores.argmax())  # the lowest id among equals; the first NaN if there is one
-    if not np.isfinite(scores[best]) or (scores is not row and not np.isfinite(row.max())):
+    if not np.isfinite(scores[best]) or (scores is not row and not (_mends(draw) or np.isfinite(row.max()))):
         return None
     token = best if draw.sampling.temperature == 0 else _drawn_id(scores, scores[best], draw)
     if draw.top_logprobs is None:
@@ -69,17 +68,28 @@ def _adjusted(row: Scores, draw: Draw) -> Scores:
     """Return the scores after mask, bias, penalties and bans: `row` itself if there are none."""
     sampling = draw.sampling
     has_penalty = sampling.repetition_penalty != 1 or sampling.presence_penalty != 0 or sampling.frequency_penalty != 0
-    if not (has_penalty or sampling.logit_bias or draw.banned or draw.allowed is not None):
+    if not (has_penalty or sampling.logit_bias or draw.banned or draw.allowed is not None or draw.rules is not None):
         return row
     scores = row.copy() if draw.allowed is None else _masked(row, draw.allowed)
     if sampling.logit_bias:
         ids = np.fromiter(sampling.logit_bias.keys(), np.intp)
         scores[ids] += np.fromiter(sampling.logit_bias.values(), np.float64)
+    if draw.rules is not None:
+        apply_before_penalties(scores, draw, draw.rules)
     if has_penalty:
         _penalize(scores, draw)
+    if draw.rules is not None:
+        ban_before_end(scores, draw, draw.rules)
     if draw.banned:
         scores[np.fromiter(draw.banned, np.intp)] = -np.inf
+    if draw.rules is not None:
+        apply_after_end(scores, draw, draw.rules)
     return scores
+
+
+def _mends(draw: Draw) -> bool:
+    """Tell whether broken scores are mended instead of being an error."""
+    return draw.rules is not None and draw.rules.remove_invalid_values
 
 
 def _masked(row: Scores, allowed: bytes) -> Scores:
@@ -118,109 +128,27 @@ def _window(draw: Draw) -> tuple[Indexes, Indexes]:
 
 
 def _drawn_id(scores: Scores, best: np.floating[Any], draw: Draw) -> int:
-    """Scale, filter and draw from finite scores (−∞ marks a ban), the highest of which is `best`.
+    """Scale, filter and draw from finite scores (−∞ marks a ban), the highest of which is `best`."""
+    gaps, ids = _kept(scores, best, draw, 1)
+    index = _pick(weights_of(gaps), uniform(draw.sampling.seed, draw.position, draw.choice))
+    return index if ids is None else int(ids[index])
+
+
+def _kept(scores: Scores, best: np.floating[Any], draw: Draw, keep: int) -> tuple[Scores, Indexes | None]:
+    """Return the gaps of the tokens that the filters leave, and their ids; None for the ids stands for all.
 
     From here on a token stands by its gap: how far its scaled score lies below the best one. Weights are exp(−gap).
     Big arrays are worked on in place where possible: to be given fresh memory for one takes longer than to compute it.
     """
-    gaps = best - scores
     with np.errstate(over="ignore"):  # a tiny temperature makes all gaps but the best one's infinite, as it should
+        gaps: Scores = best - scores
         gaps /= max(draw.sampling.temperature, LOWEST_TEMPERATURE)
     ids: Indexes | None = None
-    for kept_of in _filters(draw.sampling):
+    for kept_of in filters_of(draw.sampling, draw.rules, keep):
         kept = kept_of(gaps)
         ids = kept if ids is None else ids[kept]
         gaps = gaps[kept]
-    index = _pick(_weights(gaps), uniform(draw.sampling.seed, draw.position, draw.choice))
-    return index if ids is None else int(ids[index])
-
-
-def _filters(sampling: Sampling) -> list[Filter]:
-    """Return the filters that are switched on, in order."""
-    filters: list[Filter] = []
-    if sampling.top_k > 0:
-        filters.append(lambda gaps: _top_k(gaps, sampling.top_k))
-    if sampling.typical_p < 1:
-        filters.append(lambda gaps: _typical_p(gaps, sampling.typical_p))
-    if sampling.top_p < 1:
-        filters.append(lambda gaps: _prefix(gaps, _weights(gaps), sampling.top_p))  # Holtzman et al. 2019 (nucleus)
-    if sampling.min_p > 0:
-        filters.append(lambda gaps: _min_p(gaps, sampling.min_p))
-    return filters
-
-
-def _weights(gaps: Scores) -> Scores:
-    weights = np.negative(gaps)
-    return np.exp(weights, out=weights)
-
-
-def _top_k(keys: Scores, count: int) -> Indexes:
-    """Keep the `count` lowest keys; of those that equal the last one, the lowest ids."""
-    if count >= len(keys):
-        return np.arange(len(keys))
-    return _lowest(keys, np.partition(keys, count - 1)[count - 1], count)
-
-
-def _typical_p(gaps: Scores, share: float) -> Indexes:
-    """Keep the tokens whose information is closest to the expected one, until their probability reaches `share`.
-
-    −log p − H = gap − E[gap]: the normalization falls out. Source: Meister et al. 2022 (locally typical sampling).
-    """
-    weights = _weights(gaps)
-    possible = np.flatnonzero(weights)
-    expected = np.sum(weights[possible] * gaps[possible], dtype=np.float64) / np.sum(weights, dtype=np.float64)
-    return _prefix(np.abs(gaps - expected.astype(gaps.dtype)), weights, share)
-
-
-def _min_p(gaps: Scores, share: float) -> Indexes:
-    """Keep the tokens that have at least `share` of the likeliest one's probability. Source: Nguyen et al. 2024."""
-    return np.flatnonzero(_weights(gaps - gaps.min()) >= share)
-
-
-def _prefix(keys: Scores, weights: Scores, share: float) -> Indexes:
-    """Keep the lowest keys (equals: the lowest id first) until they hold `share` of all weight, one at least."""
-    last, count = _cut(keys, weights, share * float(np.sum(weights, dtype=np.float64)))
-    return _lowest(keys, last, count)
-
-
-def _cut(keys: Scores, weights: Scores, needed: float) -> tuple[np.floating[Any], int]:
-    """Return the highest key of the prefix that weighs `needed`, and how many tokens the prefix has.
-
-    Halves what is undecided until it is cheap to sort, so the work is linear: to sort a whole vocabulary takes ten
-    times as long.
-    """
-    keys, weights = _enough(keys, weights, needed)
-    count, mass = 0, 0.0
-    while len(keys) > SMALL:
-        pivot = np.partition(keys, len(keys) // 2)[len(keys) // 2]
-        half = np.flatnonzero(keys <= pivot)
-        if len(half) == len(keys):  # mostly equal keys: they need no halving
-            break
-        half_mass = mass + float(np.sum(weights[half], dtype=np.float64))
-        if half_mass < needed:
-            count, mass, half = count + len(half), half_mass, np.flatnonzero(keys > pivot)
-        keys, weights = keys[half], weights[half]
-    order = np.argsort(keys, kind="stable")
-    last = min(int(np.searchsorted(mass + np.cumsum(weights[order], dtype=np.float64), needed)), len(order) - 1)
-    return keys[order[last]], count + last + 1
-
-
-def _enough(keys: Scores, weights: Scores, needed: float) -> tuple[Scores, Scores]:
-    """Return the lowest keys that certainly hold the prefix, and their weights: mostly a small part of a vocabulary."""
-    for rank in FIRST_RANKS:
-        if rank >= len(keys):
-            break
-        inside = np.flatnonzero(keys <= np.partition(keys, rank)[rank])
-        if np.sum(weights[inside], dtype=np.float64) > needed:
-            return keys[inside], weights[inside]
-    return keys, weights
-
-
-def _lowest(keys: Scores, last: np.floating[Any], count: int) -> Indexes:
-    """Return the indexes of the `count` lowest keys, of which `last` is the highest; of its equals, the first ones."""
-    below = np.flatnonzero(keys < last)
-    level = np.flatnonzero(keys == last)[: count - len(below)]
-    return np.sort(np.concatenate((below, level)))
+    return gaps, ids
 
 
 def _pick(weights: Scores, number: float) -> int:
@@ -243,6 +171,71 @@ def _passed(sums: NDArray[np.float64], target: float) -> int:
     return int(min(np.searchsorted(sums, target, side="right"), np.searchsorted(sums, sums[-1])))
 
 
+# ── what a search with beams asks for ──
+
+
+def _spread_row(row: Scores, draw: Draw, asked: SpreadDraw) -> Drawn | None:
+    """Return the best tokens that may follow with their scores, or None where the scores are broken.
+
+    The scores are log-probabilities after the chain; where it samples, after temperature and filters, too.
+    """
+    if not (np.isfinite(row.max()) or _mends(draw)):
+        return None
+    logprobs = log_softmax(row)
+    scores = _adjusted(logprobs, draw)
+    ids: Indexes | None = None
+    if asked.samples:
+        scores, ids = _sampled_scores(scores, draw, asked.keep)
+    if draw.rules is not None and draw.rules.renormalize_logits and np.isfinite(scores.max()):
+        scores = log_softmax(scores)
+    noise = None
+    if asked.samples:  # Kool, van Hoof and Welling 2019: the best after this noise are a draw without replacement
+        noise = -np.log(-np.log(uniforms(draw.sampling.seed, draw.position, draw.choice, len(scores))))
+    best = _best(scores if noise is None else scores + noise, asked.count)
+    tokens = best if ids is None else ids[best]
+    top = () if draw.top_logprobs is None else _likeliest(row, draw.top_logprobs)
+    return Drawn(
+        int(tokens[0]),
+        top=top,
+        spread=Spread(
+            tokens,
+            scores[best].astype(np.float32),
+            None if noise is None else noise[best],
+            None if draw.top_logprobs is None else logprobs[tokens],
+        ),
+    )
+
+
+def _sampled_scores(scores: Scores, draw: Draw, keep: int) -> tuple[Scores, Indexes | None]:
+    """Return the scaled scores that the filters leave, and their ids; None stands for all."""
+    best = scores.max()
+    temperature = max(draw.sampling.temperature, LOWEST_TEMPERATURE)
+    if not np.isfinite(best):
+        return scores, None
+    gaps, ids = _kept(scores, best, draw, keep)
+    with np.errstate(over="ignore"):
+        return best / temperature - gaps, ids
+
+
+def _best(keys: Scores, count: int) -> Indexes:
+    """Return the indexes of the `count` highest keys, ascending; of equals the lowest.
+
+    At least so many blocks have a key at or above the lowest of the best blocks' highest, so the rest need not be
+    looked at.
+    """
+    whole = len(keys) // BLOCK * BLOCK
+    if whole // BLOCK <= 2 * count:
+        return lowest_of(-keys, count)
+    highest = keys[:whole].reshape(-1, BLOCK).max(axis=1)
+    least = np.partition(highest, len(highest) - count)[len(highest) - count]
+    inside = np.flatnonzero(keys >= least)
+    return inside[lowest_of(-keys[inside], count)]
+
+
+def _likeliest(row: Scores, count: int) -> tuple[tuple[int, float], ...]:
+    return _logprobs(row, 0, count)[1]
+
+
 # ── what is reported ──
 
 
@@ -255,6 +248,6 @@ def _logprobs(row: Scores, token: int, count: int) -> tuple[float, tuple[tuple[i
     """Return the log-probability of `token`, and the `count` likeliest tokens with theirs, highest first."""
     best = row.max()
     log_total = float(best) + float(np.log(np.sum(np.exp(row - best), dtype=np.float64)))
-    ids = _top_k(-row, count) if count else np.arange(0)
+    ids = lowest_of(-row, count) if count else np.arange(0)
     likeliest = ids[np.argsort(-row[ids], kind="stable")]
     return float(row[token]) - log_total, tuple((int(id_), float(row[id_]) - log_total) for id_ in likeliest)

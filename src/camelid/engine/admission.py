@@ -6,8 +6,10 @@ from collections import deque
 from collections.abc import Iterable
 
 from camelid.errors import ContextOverflow, InvalidRequest
+from camelid.rules import Beams
 from camelid.types import MAX_CHOICES, MAX_TOP_LOGPROBS
 
+from .beam_group import most_answer, most_pages
 from .request import GenerateRequest
 from .settings import EngineSettings
 
@@ -36,6 +38,26 @@ def check_request(request: GenerateRequest, settings: EngineSettings) -> None:
     _check_ids("prompt", request.prompt, settings)
     _check_ids("end_ids", request.end_ids, settings)
     _check_ids("logit_bias", request.sampling.logit_bias, settings)
+    if request.rules is not None:
+        for name, lists in request.rules.ids_by_name().items():
+            for ids in lists:
+                _check_ids(name, ids, settings)
+    if request.beams is not None:
+        _check_beams(request, request.beams, settings)
+
+
+def _check_beams(request: GenerateRequest, beams: Beams, settings: EngineSettings) -> None:
+    """Check that a search fits, whatever its beams come to hold."""
+    _check_range("num_beams", beams.num_beams, request.num_choices, settings.max_sequences)
+    num_prompt = len(request.prompt)
+    max_answer = min(request.max_tokens, settings.context_length - num_prompt)
+    if most_pages(num_prompt, max_answer, beams.num_beams) > settings.num_pages:
+        most = most_answer(num_prompt, beams.num_beams, settings.num_pages)
+        raise InvalidRequest(
+            f"{beams.num_beams} beams of {max_answer} tokens do not fit into the cache of {settings.num_pages} pages",
+            field="max_tokens",
+            hint=f"ask for max_tokens up to {most}, or for fewer beams" if most > 0 else "ask for fewer beams",
+        )
 
 
 def _check_answers(request: GenerateRequest, settings: EngineSettings) -> None:

@@ -27,6 +27,7 @@ from camelid.types import Sampling
 
 from .adapters import EngineAdapters
 from .admission import FinishRate, check_request
+from .beam_group import BeamGroup
 from .drafting import Draft, Drafter
 from .embedding import Embedder, Encodes
 from .executor import Executor
@@ -67,6 +68,7 @@ class Engine:
         self._drafter = Drafter(draft, clock_s) if draft is not None and settings.max_guessed else None
         self._grammars = Grammars()
         self._adapters = adapters or EngineAdapters(Adapters(), _no_adapter)
+        self._pieces: tuple[bytes, ...] = ()  # of each token, once they were needed
         self._requests: dict[str, list[Sequence]] = {}  # the sequences that are not finished
         self._arrivals = count()
         self._rate = FinishRate()
@@ -76,8 +78,9 @@ class Engine:
         self._last_step_s = 0.0
 
     def learn(self, vocabulary: Vocabulary) -> None:
-        """Take the vocabulary that grammars need."""
+        """Take the vocabulary that grammars, and the stop strings of searches, need."""
         self._grammars.learn(vocabulary)
+        self._pieces = vocabulary.tokens
 
     def prepare(self, request: GenerateRequest) -> Future[None] | None:
         """Begin what `submit` would have to wait for; return a future that ends when it is done, None for nothing."""
@@ -110,15 +113,24 @@ class Engine:
             raise InvalidRequest(f"request id {request.id!r} is in use", field="id")
         adapter = self._adapters.number(request.adapter)
         self._check_load()
+        sequences = self._sequences(request, next(self._arrivals), adapter)
+        self._requests[request.id] = sequences
+        self._scheduler.add(sequences)
+
+    def _sequences(self, request: GenerateRequest, arrival: int, adapter: int) -> list[Sequence]:
+        """Return a sequence for each choice that is to be continued, or the one that a search begins with."""
+        context_length = self.settings.context_length
+        if request.beams is not None:
+            if request.stops and not self._pieces:
+                raise InvalidRequest("this engine knows no vocabulary to look for stop strings with", field="stop")
+            leader = Sequence(request, 0, arrival, context_length, 0, self._grammars.begin(request.grammar), adapter)
+            return [BeamGroup(leader, request.beams, context_length, self._pieces).leader]
         choices = [choice for choice in range(request.num_choices) if choice not in request.finished]
-        arrival = next(self._arrivals)
-        most = (self.settings.context_length, self.settings.max_guessed)
-        sequences = [
+        most = (context_length, self.settings.max_guessed)
+        return [
             Sequence(request, choice, arrival, *most, self._grammars.begin(request.grammar), adapter)
             for choice in choices
         ]
-        self._requests[request.id] = sequences
-        self._scheduler.add(sequences)
 
     def abort(self, request_id: str, choice: int | None = None) -> None:
         """Give up a request, or one of its choices, and free its pages now. One that is unknown or finished is fine."""
@@ -267,11 +279,12 @@ class Engine:
             )
 
     def _forget(self, request_id: str, choice: int) -> None:
-        left = [sequence for sequence in self._requests[request_id] if sequence.choice != choice]
+        """Forget a choice; all of a search are forgotten with the first."""
+        left = [sequence for sequence in self._requests.get(request_id, ()) if sequence.choice != choice]
         if left:
             self._requests[request_id] = left
         else:
-            del self._requests[request_id]
+            self._requests.pop(request_id, None)
             if self._adapters.is_dropping:
                 self._adapters.drop_unused(self._used_adapters())
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from camelid.rules import Beams, Rules
 from camelid.types import FinishReason, Sampling
 
 
@@ -33,6 +34,9 @@ class GenerateRequest:
     finished: frozenset[int] = frozenset()
     grammar: str | None = None  # that every choice has to follow, as `grammar.GrammarChecker` gives it
     adapter: str = ""  # the key of one that was loaded before; empty for the model as it is
+    rules: Rules | None = None
+    beams: Beams | None = None  # search for the `num_choices` best answers; `answers` are not used, it begins again
+    stops: tuple[bytes, ...] = ()  # that end an answer of a search; of other answers, whoever reads them ends them
     scores_prompt: bool = False  # tell how likely the prompt's tokens were; with the alternatives of `top_logprobs`
 
 
@@ -51,7 +55,7 @@ class Token:
 
     An end token is reported like any other (its text is not shown). `cached_tokens` (first token only) tells how many
     prompt tokens the prefix cache spared. `prompt_scores` (first token of choice 0 only, where they were asked for) are
-    those of the prompt's tokens but the first.
+    those of the prompt's tokens but the first. `score` is that of the whole answer that a search with beams found.
     """
 
     request_id: str
@@ -63,6 +67,7 @@ class Token:
     top: tuple[tuple[int, float], ...] = ()
     cached_tokens: int = 0
     prompt_scores: tuple[Score, ...] = ()
+    score: float | None = None
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from itertools import islice
 
 from camelid.backends.base import PAGE_TOKENS, Drawn
 
+from .beam_group import BeamGroup
 from .pace import Pace
 from .pages import PagePool
 from .plan import Chunk, Plan
@@ -53,6 +54,11 @@ class Scheduler:
         return len(self.waiting) + hidden
 
     @property
+    def _num_places(self) -> int:
+        """Places that are taken, those included that a search will need for its beams."""
+        return sum(sequence.num_places for sequence in self.running)
+
+    @property
     def next_up(self) -> list[Sequence]:
         """The waiting sequences that may start in the next step, if there is room."""
         return self.waiting[: max(self._settings.max_sequences - len(self.running), 0)]
@@ -78,12 +84,15 @@ class Scheduler:
         self._release_followers(leader)
 
     def remove(self, sequence: Sequence) -> None:
-        """Forget a sequence wherever it is, and give its pages back. Its followers go on without it."""
+        """Forget a sequence wherever it is, and give its pages back. Its followers go on without it; the beams of its
+        search do not.
+        """
         leaders = [other.followers for other in (*self.waiting, *self.running) if other.followers]
-        for group in (self.waiting, self.running, *leaders):
-            if sequence in group:
-                group.remove(sequence)
-        self._give_pages_back(sequence)
+        for member in _members(sequence):
+            for group in (self.waiting, self.running, *leaders):
+                if member in group:
+                    group.remove(member)
+            self._give_pages_back(member)
         if sequence.followers:
             self.add(sequence.followers)
             sequence.followers = []
@@ -119,18 +128,26 @@ class Scheduler:
 
     def _make_room(self, sequence: Sequence, num_tokens: int, draft: _Draft) -> bool:
         """Take the pages for the next tokens, if need be from younger sequences. False if it was preempted itself."""
-        num_pages = max(pages_for(sequence.num_computed + num_tokens) - len(sequence.pages), 0)
+        num_pages = max(pages_for(sequence.num_computed + num_tokens) - len(sequence.pages), sequence.copies_tail)
         while self.pool.num_available < num_pages and sequence not in draft.preempted:
             self._preempt(self.running[-1], draft)
         if sequence in draft.preempted:
             return False
-        sequence.pages += self.pool.take(num_pages)
+        pages = self.pool.take(num_pages)
+        if sequence.copies_tail:
+            sequence.page_copy = (sequence.pages.pop(), pages[0])
+            sequence.copies_tail = False
+        sequence.pages += pages
         return True
 
     def _preempt(self, sequence: Sequence, draft: _Draft) -> None:
-        draft.drop(sequence)
-        self.running.remove(sequence)
-        self._give_pages_back(sequence)
+        for member in _members(sequence):
+            draft.drop(member)
+            self.running.remove(member)
+            self._give_pages_back(member)
+        if sequence.group is not None:
+            sequence = sequence.group.leader
+            sequence.group.restart()
         sequence.num_preemptions += 1
         self.num_preemptions += 1
         insort(self.waiting, sequence, key=_age)
@@ -152,8 +169,10 @@ class Scheduler:
     # ── admission ──
 
     def _admit(self, draft: _Draft) -> None:
-        while self.waiting and draft.budget > 0 and len(self.running) < self._settings.max_sequences:
+        while self.waiting and draft.budget > 0:
             sequence = self.waiting[0]
+            if self._num_places + sequence.num_places > self._settings.max_sequences:
+                return
             prefix = self._prefix_that_fits(sequence)
             if prefix is None:
                 return
@@ -176,7 +195,8 @@ class Scheduler:
         """Is there room for its tokens, beside what running prompts need and one page for each running sequence?"""
         promised = sum(max(0, pages_for(other.num_tokens) - len(other.pages)) for other in self.running)
         available = self.pool.num_available - self.pool.count_idle(prefix.pages)
-        return available >= pages_for(sequence.num_tokens) - prefix.num_shared + promised + len(self.running)
+        spare = self._num_places + sequence.num_places - 1
+        return available >= pages_for(sequence.num_tokens) - prefix.num_shared + promised + spare
 
     def _fits_for_good(self, sequence: Sequence) -> bool:
         """Is there room for it and for all that is older, whatever they come to hold?"""
@@ -201,6 +221,16 @@ class Scheduler:
                 tokens += self._take(chunk, list(islice(rows, chunk.num_draws)))
         return tokens
 
+    def _take_beam(self, sequence: Sequence, group: BeamGroup, drawn: Drawn) -> list[Token]:
+        """Let a search take in what was drawn for one of its beams; with the last one it goes on, or is over."""
+        num_before = len(group.members)
+        answers = group.take(drawn, self.pool)
+        for member in group.members[num_before:]:
+            insort(self.running, member, key=_age)
+        if answers is not None:
+            self.remove(sequence)
+        return answers or []
+
     def _settle_copy(self, sequence: Sequence) -> None:
         if sequence.page_copy is not None:
             self.pool.give_back(sequence.page_copy[:1])
@@ -216,6 +246,8 @@ class Scheduler:
     def _take(self, chunk: Chunk, drawn: Ordered[Drawn]) -> list[Token]:
         """Append what was drawn, up to and with the first token that was not the guessed one."""
         sequence = chunk.sequence
+        if sequence.group is not None:
+            return self._take_beam(sequence, sequence.group, drawn[0])
         tokens = [self._append(sequence, drawn[0])]
         for guess, previous, following in zip(chunk.guess, drawn, drawn[1:], strict=False):
             if tokens[-1].finish is not None or guess != previous.id:
@@ -269,7 +301,7 @@ class Scheduler:
         if sequence.page_copy is not None:
             self.pool.give_back(sequence.page_copy[:1])
         self.pool.give_back(sequence.pages)
-        sequence.page_copy, sequence.pages, sequence.num_computed = None, [], 0
+        sequence.page_copy, sequence.pages, sequence.num_computed, sequence.copies_tail = None, [], 0, False
 
 
 class _Draft:
@@ -305,6 +337,11 @@ def _next_chunk(sequence: Sequence) -> int:
     end = sequence.fork_point if sequence.followers else sequence.num_tokens
     num_tokens = end - sequence.num_computed
     return min(num_tokens, MOST_SCORED) if sequence.num_to_score else num_tokens
+
+
+def _members(sequence: Sequence) -> list[Sequence]:
+    """Return the beams of a sequence's search, or the sequence alone."""
+    return [sequence] if sequence.group is None else list(sequence.group.members)
 
 
 def _age(sequence: Sequence) -> tuple[int, int]:

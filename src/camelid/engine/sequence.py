@@ -6,14 +6,18 @@ Apart from the scheduler because this is what a sequence is, not when it runs. I
 from __future__ import annotations
 
 from array import array
+from typing import TYPE_CHECKING
 
-from camelid.backends.base import PAGE_TOKENS, Draw
+from camelid.backends.base import PAGE_TOKENS, Draw, SpreadDraw
 from camelid.grammar.matcher import Matcher
 from camelid.types import FinishReason, Sampling
 
 from .lookup import FIRST_LENGTH, Guesser
 from .pages import chain_digest, root_of
 from .request import GenerateRequest, Score
+
+if TYPE_CHECKING:
+    from .beam_group import BeamGroup
 
 
 def pages_for(num_tokens: int) -> int:
@@ -46,7 +50,7 @@ class Sequence:
         self.adapter = adapter
         self.age = (arrival, choice)  # the order of all that is fair: less is older
         self.prompt = array("i", request.prompt)
-        answer = request.answers[choice] if request.answers else ()
+        answer = request.answers[choice] if request.answers and request.beams is None else ()
         self.ids = array("i", (*request.prompt, *answer))
         self.max_answer = min(request.max_tokens, context_length - len(request.prompt))
         self.num_computed = 0  # positions whose keys and values lie in `pages`
@@ -60,13 +64,16 @@ class Sequence:
         self.num_kept_pages = 0  # of the prompt, that were offered to a store
         self.prompt_scores: list[Score] = []  # of the prompt's tokens from the second on, as far as they are computed
         self._is_scoring = request.scores_prompt and choice == 0 and not answer
-        self._digests: list[bytes] = []
+        self.digests: list[bytes] = []  # of its full pages, as far as they were asked for
         self.proposal: tuple[int, ...] = ()  # what a draft model says may follow; for one step
         self.was_drafted = False  # the last guess was the draft model's
         self.draft_length = min(FIRST_LENGTH, most_guessed)
         self._most_guessed = most_guessed
         self._guesser = Guesser(most_guessed) if most_guessed else None
-        self._matcher = matcher
+        self.matcher = matcher
+        self.group: BeamGroup | None = None  # of the search that it is a beam of
+        self.copies_tail = False  # its last page is another beam's, too: it needs one of its own before it goes on
+        self.is_over = False  # a beam that has ended and is kept for want of others: nothing counts behind it
         for token in answer if matcher is not None else ():
             self._follow(token)
 
@@ -98,15 +105,24 @@ class Sequence:
     @property
     def most_pages(self) -> int:
         """Pages that it can come to hold. The last token of an answer is never computed."""
+        if self.group is not None:
+            return self.group.most_pages if self.group.leader is self else 0
         return pages_for(len(self.prompt) + self.max_answer - 1)
+
+    @property
+    def num_places(self) -> int:
+        """Sequences that it counts for: the first beam of a search for all of them."""
+        if self.group is not None:
+            return self.group.num_beams if self.group.leader is self else 0
+        return 1
 
     def digest(self, page: int) -> bytes:
         """Return the digest of the full page `page` of this sequence."""
-        while len(self._digests) <= page:
-            start = len(self._digests) * PAGE_TOKENS
-            parent = self._digests[-1] if self._digests else root_of(self.request.adapter)
-            self._digests.append(chain_digest(parent, self.ids[start : start + PAGE_TOKENS].tobytes()))
-        return self._digests[page]
+        while len(self.digests) <= page:
+            start = len(self.digests) * PAGE_TOKENS
+            parent = self.digests[-1] if self.digests else root_of(self.request.adapter)
+            self.digests.append(chain_digest(parent, self.ids[start : start + PAGE_TOKENS].tobytes()))
+        return self.digests[page]
 
     def room_for_guess(self, most: int) -> int:
         """Return how many of `most` tokens may be guessed: its pages hold no more, or the answer may have no more."""
@@ -128,7 +144,7 @@ class Sequence:
         if self.was_drafted:
             guess = self.proposal[: self.room_for_guess(most)]
         self.proposal = ()
-        return guess if self._matcher is None else guess[: self._matcher.num_allowed(guess)]
+        return guess if self.matcher is None else guess[: self.matcher.num_allowed(guess)]
 
     def learn(self, num_guessed: int, num_right: int) -> None:
         """Take in how the last guess went; what was drawn is appended."""
@@ -140,11 +156,13 @@ class Sequence:
 
     def draw_behind(self, guess: tuple[int, ...]) -> Draw:
         """Return what decides the token behind those of `guess`. Raises BadGrammar."""
-        return self._draw(guess, None if self._matcher is None else self._matcher.masks(guess)[-1])
+        return self._draw(guess, None if self.matcher is None else self.matcher.masks(guess)[-1])
 
     def draws(self, guess: tuple[int, ...] = ()) -> list[Draw]:
         """Return what decides the next token, and the one behind each token of `guess`. Raises BadGrammar."""
-        masks = [None] * (1 + len(guess)) if self._matcher is None else self._matcher.masks(guess)
+        if self.matcher is not None and self.is_over:
+            return [self._draw(guess, self.matcher.nothing)]
+        masks = [None] * (1 + len(guess)) if self.matcher is None else self.matcher.masks(guess)
         return [self._draw(guess[:length], mask) for length, mask in enumerate(masks)]
 
     def _draw(self, guess: tuple[int, ...], allowed: bytes | None) -> Draw:
@@ -160,7 +178,15 @@ class Sequence:
             banned=request.end_ids if len(answer) < request.min_tokens else frozenset(),
             top_logprobs=request.top_logprobs,
             allowed=allowed,
+            rules=request.rules,
+            ends=request.end_ids,
+            is_last=len(answer) + 1 >= self.max_answer,
+            spread=self._spread(),
         )
+
+    def _spread(self) -> SpreadDraw | None:
+        group = self.group
+        return None if group is None else SpreadDraw(group.num_candidates, group.samples, group.keeps)
 
     def num_scored(self, start: int, num_tokens: int) -> int:
         """Return how many of the tokens from `start` on tell the score of the one behind them that is wanted."""
@@ -189,7 +215,7 @@ class Sequence:
 
     def _follow(self, token: int) -> bool:
         """Go on in the grammar, and tell whether nothing can follow any more."""
-        if self._matcher is None:
+        if self.matcher is None:
             return False
-        self._matcher.take(token)
-        return self._matcher.is_finished
+        self.matcher.take(token)
+        return self.matcher.is_finished

@@ -22,6 +22,7 @@ class Matcher:
 
     def __init__(self, state: LLMatcher, num_tokens: int, end_ids: frozenset[int]) -> None:
         self._state = state
+        self._num_tokens = num_tokens
         self._end_ids = end_ids
         # The library's own `compute_bitmask` spends 50 µs on putting the bytes of its result together.
         self._words = np.zeros(-(-num_tokens // 32), "<u4")
@@ -31,6 +32,15 @@ class Matcher:
     def is_finished(self) -> bool:
         """True when nothing can follow: the answer is complete."""
         return self._state.is_stopped() and not self._state.is_error()
+
+    @property
+    def nothing(self) -> bytes:
+        """The mask that lets no token come."""
+        return bytes(self._words.nbytes)
+
+    def copy(self) -> Matcher:
+        """Return a matcher at the same place, which goes its own way."""
+        return Matcher(self._state.deep_copy(), self._num_tokens, self._end_ids)
 
     def take(self, token: int) -> None:
         """Go on by one token. One that may not come here is an error that the next `masks` raises: a step of an engine

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any, TypedDict
 
 from camelid.errors import InvalidRequest
+from camelid.rules import Beams, Rules
 from camelid.types import (
     ChatRequest,
     Generation,
@@ -52,6 +53,8 @@ class Parameters(TypedDict, total=False):
     ignore_eos: bool
     num_choices: int
     top_logprobs: int | None
+    rules: Rules | None
+    beams: Beams | None
     format: str | Mapping[str, Any] | Grammar | None
 
 

@@ -25,9 +25,14 @@ async def prepare(model: LoadedModel, grammar: Grammar | None) -> str | None:
     if grammar is None:
         return None
     source = await asyncio.to_thread(model.grammars.prepare, grammar)
+    await teach(model)
+    return source
+
+
+async def teach(model: LoadedModel) -> None:
+    """See that the engine has the vocabulary."""
     if not model.engine.has_learned:
         model.engine.learn(await asyncio.to_thread(vocabulary_of, model.text.tokenizer))
-    return source
 
 
 def vocabulary_of(tokenizer: Tokenizer) -> Vocabulary:

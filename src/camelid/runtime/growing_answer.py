@@ -90,7 +90,7 @@ class GrowingAnswer:
         if reason is not None:
             is_calling = self._num_calls > 0 and reason is FinishReason.STOP
             reason = FinishReason.TOOL_CALLS if is_calling else reason
-            self.finished = Finished(reason, self._choice, stop=stop, ids=tuple(self._ids))
+            self.finished = Finished(reason, self._choice, stop=stop, score=token.score, ids=tuple(self._ids))
         return events
 
     def cut_off(self, token: Token) -> list[Event]:

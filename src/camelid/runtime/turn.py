@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import partial
 from typing import cast
 
+from camelid.engine.beam_group import most_answer
 from camelid.engine.request import GenerateRequest, Token
 from camelid.errors import ContextOverflow, InvalidRequest
 from camelid.text.continuing import render_open
@@ -29,7 +30,7 @@ from camelid.types import (
     Stopping,
 )
 
-from .grammars import binds_calls, chat_grammar, prepare
+from .grammars import binds_calls, chat_grammar, prepare, teach
 from .growing_answer import GrowingAnswer
 from .growing_answers import GrowingAnswers
 from .model import LoadedModel
@@ -142,6 +143,8 @@ async def _turn(
     cut: Collection[int] = (),
 ) -> AsyncGenerator[Event, None]:
     source = await grammar()
+    if generation.beams is not None and generation.stopping.stop:
+        await teach(model)  # a search has to know itself where its answers end
     prompt = await asyncio.to_thread(encode)  # a long one takes a while, and other requests are being served
     request = generate_request(prompt, generation, model, source, scores_prompt=given_back is not None)
     back = None if given_back is None else partial(given_back, prompt)
@@ -168,7 +171,8 @@ def generate_request(
     More tokens than the context has room for may be asked for, as clients with a fixed `max_tokens` do: the answer then
     ends with LENGTH when the context is full.
     """
-    _refuse_what_is_to_come(generation)
+    if generation.rules is not None and generation.rules.guides:
+        raise InvalidRequest("guidance_scale is not supported, but for 1", field="guidance_scale")
     room = model.context_length - len(prompt)
     stopping = generation.stopping
     if room < 0:
@@ -177,7 +181,7 @@ def generate_request(
         raise ContextOverflow(
             len(prompt) + 1, model.context_length, what="the prompt with the first token of an answer"
         )
-    max_tokens = _max_tokens(stopping, len(prompt), room)
+    max_tokens = _max_tokens(stopping, len(prompt), _room_for_beams(model, generation, len(prompt), room), room)
     min_tokens = max(stopping.min_tokens, stopping.min_length - len(prompt))
     if min_tokens > room:
         raise ContextOverflow(len(prompt) + min_tokens, model.context_length, what="prompt and shortest answer")
@@ -191,23 +195,30 @@ def generate_request(
         num_choices=generation.num_choices,
         top_logprobs=generation.top_logprobs,
         grammar=grammar,
+        rules=generation.rules,
+        beams=generation.beams,
+        stops=() if generation.beams is None else tuple(stop.encode() for stop in stopping.stop),
         adapter="" if model.adapter is None else model.adapter.key,
         scores_prompt=scores_prompt and generation.gives_scores,
     )
 
 
-def _refuse_what_is_to_come(generation: Generation) -> None:
-    for name in ("rules", "beams"):
-        if getattr(generation, name) is not None:
-            raise InvalidRequest(f"{name} are not supported yet", field=name)
+def _room_for_beams(model: LoadedModel, generation: Generation, num_prompt: int, room: int) -> int:
+    """Return how long the answer may be where nothing is asked for: so long that all beams fit into the cache."""
+    if generation.beams is None:
+        return room
+    most = most_answer(num_prompt, generation.beams.num_beams, model.description.sizing.num_pages)
+    return max(min(most, room), 1)
 
 
-def _max_tokens(stopping: Stopping, num_prompt: int, room: int) -> int:
-    """Return how long the answer may be, given `room` for it. Raises InvalidRequest."""
+def _max_tokens(stopping: Stopping, num_prompt: int, unasked: int, room: int) -> int:
+    """Return how long the answer may be, given `room` for it, of which it gets `unasked` where nothing is said. Raises
+    InvalidRequest.
+    """
     if stopping.max_tokens is not None:
         return min(stopping.max_tokens, room)
     if stopping.max_length is None:
-        return room
+        return unasked
     if stopping.max_length <= num_prompt:
         raise InvalidRequest(
             f"max_length counts the prompt, which has {num_prompt} tokens: it must be more, got {stopping.max_length}",
