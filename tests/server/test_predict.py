@@ -18,7 +18,6 @@ from camelid.errors import InvalidRequest, Overloaded, RequestsFailed
 from camelid.rules import Beams
 from camelid.server.app import create_app
 from camelid.server.lifecycle import Lifecycle
-from camelid.server.predict.requests import NUM_BEAMS
 from camelid.settings import ServerSettings
 from camelid.types import ChatRequest, Finished, FinishReason, Message, Sampling, Started, Stopping, Text, Usage
 
@@ -77,7 +76,7 @@ def test_every_path_of_the_gateway_and_the_server_answers(path: str) -> None:
 
 def test_the_defaults_are_the_readmes() -> None:
     generation = asked().generation
-    assert generation.beams == (Beams(NUM_BEAMS) if NUM_BEAMS > 1 else None)
+    assert generation.beams == Beams(4)
     assert generation.stopping == Stopping(max_length=512)
     one = asked(num_beams=1).generation
     assert one.beams is None

@@ -2,9 +2,9 @@
 another's continuations.
 
 Apart from the search because this is about what lies in pages, and from the scheduler because this is about one
-request. At first there is one sequence, which computes the prompt; it forks when its first candidates are there. A group that
-has to give its pages back begins again from the prompt: the search is a function of the request, so it comes to the
-same answers.
+request. At first there is one sequence, which computes the prompt; it forks when its first candidates are there. A
+group that has to give its pages back begins again from the prompt: the search is a function of the request, so it comes
+to the same answers.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from .bodies import AsBuiltBody, PredictBody
 MAX_TOKENS = 512
 MOST_TOKENS = 4096  # the README's bound
 DEFAULTS = {"temperature": 0.1, "top_p": 0.75, "top_k": 40}
-NUM_BEAMS = 1  # the README's are 4, as soon as the engine searches
+NUM_BEAMS = 4  # the README's
 _PLAIN = Sampling()
 
 
