@@ -47,7 +47,7 @@ def test_a_search_among_plain_requests_and_other_searches_changes_nothing() -> N
 
 def test_a_search_that_loses_its_pages_begins_again_and_finds_the_same() -> None:
     older = [request(f"o{number}", 8, first=number, max_tokens=150) for number in range(3)]
-    asked = search(length=8, max_tokens=120)
+    asked = search(length=8, max_tokens=120, end_ids=frozenset())
     engine = fake_engine(num_pages=19)
     answers = run_to_end(engine, [*older, asked])
     assert without_cache(answers) == expected(*older, asked)
