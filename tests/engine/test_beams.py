@@ -48,7 +48,7 @@ def test_a_search_among_plain_requests_and_other_searches_changes_nothing() -> N
 def test_a_search_that_loses_its_pages_begins_again_and_finds_the_same() -> None:
     older = [request(f"o{number}", 8, first=number, max_tokens=150) for number in range(3)]
     asked = search(length=8, max_tokens=120, end_ids=frozenset())
-    engine = fake_engine(num_pages=19)
+    engine = fake_engine(num_pages=16)
     answers = run_to_end(engine, [*older, asked])
     assert without_cache(answers) == expected(*older, asked)
     assert engine.stats()["preemptions"] > 0
@@ -82,9 +82,12 @@ def test_the_prompt_is_computed_once() -> None:
 def test_beams_share_the_pages_of_what_they_have_in_common() -> None:
     engine = fake_engine()
     engine.submit(search(length=96, max_tokens=20, end_ids=frozenset()))
-    for _ in range(5):
+    held = []
+    for _ in range(15):
         engine.step()
-    assert engine.stats()["pages_held"] == 96 // PAGE_TOKENS + 4
+        held.append(engine.stats()["pages_held"])
+    assert min(held[1:]) > 96 // PAGE_TOKENS
+    assert max(held) <= 96 // PAGE_TOKENS + 4
 
 
 def test_giving_a_search_up_frees_all_of_it() -> None:
