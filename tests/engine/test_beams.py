@@ -14,7 +14,7 @@ from camelid.backends.base import PAGE_TOKENS, Drawn, Spread
 from camelid.engine.beam_group import most_pages
 from camelid.engine.beams import BeamSearch
 from camelid.engine.request import GenerateRequest
-from camelid.errors import InvalidRequest
+from camelid.errors import InvalidRequest, RequestsFailed
 from camelid.grammar.vocabulary import Vocabulary
 from camelid.rules import Beams, Rules
 from camelid.types import FinishReason, Sampling
@@ -71,6 +71,23 @@ def test_a_failed_step_is_made_again() -> None:
     assert [replace(token, cached_tokens=0) for token in tokens] == [
         token for answer in expected(asked).values() for token in answer
     ]
+
+
+def test_a_search_that_its_rules_leave_nothing_fails_alone() -> None:
+    everything = tuple((token,) for token in range(VOCABULARY))
+    engine = fake_engine()
+    other = request("b", 50, first=3, max_tokens=20)
+    for each in (search(rules=Rules(bad_words_ids=everything), end_ids=frozenset()), other):
+        engine.submit(each)
+    tokens, failed = [], []
+    while engine.has_work():
+        try:
+            tokens += engine.step()
+        except RequestsFailed as error:
+            failed += error.request_ids
+    assert failed == ["s"]
+    assert [replace(token, cached_tokens=0) for token in tokens] == expected(other)["b", 0]
+    assert engine.stats()["pages_held"] == 0
 
 
 def test_the_prompt_is_computed_once() -> None:

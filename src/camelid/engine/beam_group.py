@@ -78,7 +78,7 @@ class BeamGroup:
     def take(self, drawn: Drawn, pool: PagePool) -> list[Token] | None:
         """Take in the candidates of the next member; with those of the last one, go on.
 
-        Return the answers when the search is over, else None.
+        Return the answers when the search is over, none if there are fewer than were asked for; else None.
         """
         self._drawn.append(drawn)
         if len(self._drawn) < len(self.members):
@@ -166,7 +166,10 @@ class BeamGroup:
             member.matcher.take(grown.link.token)
 
     def _answers(self) -> list[Token]:
-        found = self._search.best(self.leader.request.num_choices)
+        count = self.leader.request.num_choices
+        found = self._search.best(count)
+        if len(found) < count:
+            return []
         return [token for choice, one in enumerate(found) for token in self._tokens(choice, one)]
 
     def _tokens(self, choice: int, found: Found) -> list[Token]:

@@ -144,9 +144,10 @@ class Engine:
     def step(self) -> list[Token]:
         """Run one step and return the tokens that it gave: at most one for each running sequence, possibly none.
 
-        Raises RequestsFailed when logits are broken: the named requests are gone, all others as before. Any other
-        error is the backend's own, unchanged; every request is as before.
+        Raises RequestsFailed when logits are broken, or a search found too few answers: the named requests are gone,
+        all others as before. Any other error is the backend's own, unchanged; every request is as before.
         """
+        self._give_up_fruitless()
         started_s = self._clock_s()
         for sequence in self._scheduler.next_up:
             self._keeper.fetch(sequence)
@@ -232,6 +233,14 @@ class Engine:
 
     def _used_adapters(self) -> set[str]:
         return {sequence.request.adapter for sequences in self._requests.values() for sequence in sequences}
+
+    def _give_up_fruitless(self) -> None:
+        fruitless, self._scheduler.fruitless = self._scheduler.fruitless, []
+        for request_id in fruitless:
+            self.abort(request_id)
+        if fruitless:
+            reason = "the search found fewer answers than were asked for: what it was told to avoid leaves no more"
+            raise RequestsFailed(tuple(fruitless), reason)
 
     def _run(self, plan: Plan) -> list[Drawn]:
         try:

@@ -40,6 +40,7 @@ class Scheduler:
         self.pool = PagePool(settings.num_pages)
         self.waiting: list[Sequence] = []  # the oldest first
         self.running: list[Sequence] = []  # the oldest first
+        self.fruitless: list[str] = []  # requests whose search is over and found less than was asked for
         self.is_closed = False  # nothing that waits is started: somebody else waits for pages
         self.num_preemptions = 0
         self.num_reused_tokens = 0  # that the prefix cache spared
@@ -229,6 +230,8 @@ class Scheduler:
             insort(self.running, member, key=_age)
         if answers is not None:
             self.remove(sequence)
+            if not answers:
+                self.fruitless.append(sequence.request.id)
         return answers or []
 
     def _settle_copy(self, sequence: Sequence) -> None:
