@@ -8,7 +8,7 @@ import pytest
 
 from camelid.errors import InvalidRequest
 from camelid.rules import Beams, Rules
-from camelid.types import Generation, Stopping
+from camelid.types import Generation
 
 
 @pytest.mark.parametrize(
@@ -53,6 +53,11 @@ def test_beams_refuse_what_is_out_of_range_and_name_the_field(field: str, values
     assert caught.value.field == field
 
 
+def test_an_end_that_is_forced_cannot_be_suppressed_too() -> None:
+    with pytest.raises(InvalidRequest, match="forced_eos_token_ids"):
+        Rules(forced_eos_token_ids=(3,), suppress_tokens=(2, 3))
+
+
 def test_rules_that_do_nothing_are_plain() -> None:
     assert Rules().is_plain
     assert not Rules(suppress_tokens=(3,)).is_plain
@@ -63,7 +68,6 @@ def test_rules_that_do_nothing_are_plain() -> None:
     [
         ("n", {"num_choices": 3}),
         ("guidance_scale", {"rules": Rules(guidance_scale=2.0)}),
-        ("max_seconds", {"stopping": Stopping(max_seconds=1.0)}),
     ],
 )
 def test_what_a_search_with_beams_cannot_keep_is_refused_by_name(field: str, values: dict[str, object]) -> None:

@@ -83,6 +83,11 @@ class Rules:
         for _, bias in self.sequence_bias:
             if math.isnan(bias) or bias == math.inf:
                 raise InvalidRequest(f"a sequence_bias must be a number, got {bias}", field="sequence_bias")
+        if self.forced_eos_token_ids and set(self.forced_eos_token_ids) <= set(self.suppress_tokens):
+            raise InvalidRequest(
+                f"suppress_tokens must leave one of forced_eos_token_ids, {list(self.forced_eos_token_ids)}",
+                field="suppress_tokens",
+            )
         self._check_ids()
 
     def ids_by_name(self) -> dict[str, tuple[Ids, ...]]:

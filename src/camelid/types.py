@@ -249,12 +249,8 @@ class Generation:
     def _check_beams(self, beams: Beams) -> None:
         if self.num_choices > beams.num_beams:
             raise InvalidRequest(f"n must be at most num_beams ({beams.num_beams}), got {self.num_choices}", field="n")
-        for name, is_asked in (
-            ("guidance_scale", self.rules is not None and self.rules.guides),
-            ("max_seconds", self.stopping.max_seconds is not None),
-        ):
-            if is_asked:
-                raise InvalidRequest(f"{name} cannot be kept together with num_beams", field=name)
+        if self.rules is not None and self.rules.guides:
+            raise InvalidRequest("guidance_scale cannot be kept together with num_beams", field="guidance_scale")
 
     def _check_end(self, grammar: Grammar) -> None:
         for name in ("min_tokens", "min_length", "ignore_eos"):

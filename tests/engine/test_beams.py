@@ -73,6 +73,17 @@ def test_a_failed_step_is_made_again() -> None:
     ]
 
 
+def test_a_search_that_has_no_more_time_ends_with_the_best_that_it_has() -> None:
+    times_s = iter(np.arange(0, 1000, 0.5).tolist())
+    asked = search(max_tokens=60, end_ids=frozenset(), max_seconds=4.0)
+    engine = fake_engine()
+    engine._clock_s = lambda: next(times_s)
+    answers = run_to_end(engine, [asked])
+    length = len(answers["s", 0])
+    assert 1 < length < 10
+    assert without_cache(answers) == expected(replace(asked, max_tokens=length))
+
+
 def test_a_search_that_its_rules_leave_nothing_fails_alone() -> None:
     everything = tuple((token,) for token in range(VOCABULARY))
     engine = fake_engine()

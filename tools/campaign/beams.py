@@ -126,7 +126,7 @@ class Pair:
                 for token in self.engine.step():
                     tokens[token.request_id][token.choice].append(token)
             except RequestsFailed as error:
-                tokens |= dict.fromkeys(error.request_ids, [])
+                tokens |= {request_id: [] for request_id in error.request_ids}
         return tokens
 
 
@@ -213,7 +213,7 @@ class Chooser:
         if self.chance(0.1) and ends:
             ours["exponential_decay_length_penalty"] = (int(self.random.integers(0, max_tokens)), 1.2)
         theirs = {name: self.theirs(name, value) for name, value in ours.items()}
-        if self.chance(0.1) and ends:
+        if self.chance(0.1) and ends and ends[0] not in ours.get("suppress_tokens", ()):
             ours["forced_eos_token_ids"] = theirs["forced_eos_token_id"] = (ends[0],)
             theirs["forced_eos_token_id"] = [ends[0]]
         return Rules(**ours), theirs

@@ -9,7 +9,10 @@ to the same answers.
 
 from __future__ import annotations
 
+import math
+import time
 from array import array
+from collections.abc import Callable
 from collections.abc import Sequence as Ordered
 from dataclasses import dataclass
 
@@ -40,9 +43,19 @@ class _State:
 
 
 class BeamGroup:
-    """A search and its sequences, the leader first. `pieces` are the bytes of each token, where stops are asked for."""
+    """A search and its sequences, the leader first. `pieces` are the bytes of each token, where stops are asked for.
 
-    def __init__(self, leader: Sequence, beams: Beams, context_length: int, pieces: Ordered[bytes] = ()) -> None:
+    From its making on its time runs, if it has a limit.
+    """
+
+    def __init__(
+        self,
+        leader: Sequence,
+        beams: Beams,
+        context_length: int,
+        pieces: Ordered[bytes] = (),
+        clock_s: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.leader = leader
         self.members = [leader]
         self.num_beams = beams.num_beams
@@ -51,6 +64,9 @@ class BeamGroup:
         self._pieces = pieces
         self._matcher = None if leader.matcher is None else leader.matcher.copy()
         self._longest_stop = max(map(len, leader.request.stops), default=0)
+        self._clock_s = clock_s
+        most_s = leader.request.max_seconds
+        self._deadline_s = math.inf if most_s is None else clock_s() + most_s
         self._drawn: list[Drawn] = []
         self._search = self._new_search()
         leader.group = self
@@ -84,7 +100,8 @@ class BeamGroup:
         if len(self._drawn) < len(self.members):
             return None
         rows, self._drawn = self._drawn, []
-        grown = self._search.take(rows)
+        is_late = self._deadline_s < math.inf and self._clock_s() > self._deadline_s
+        grown = self._search.take(rows, is_last=is_late)
         if grown is None:
             return self._answers()
         self._go_on(grown, pool)

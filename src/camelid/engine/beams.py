@@ -81,14 +81,16 @@ class BeamSearch:
         self._can_improve = True
         self._num_tokens = 0
 
-    def take(self, drawn: Sequence[Drawn]) -> list[Grown] | None:
-        """Take in the candidates of every beam, or, at the beginning, of the one that stands for all.
+    def take(self, drawn: Sequence[Drawn], *, is_last: bool = False) -> list[Grown] | None:
+        """Take in the candidates of every beam, or, at the beginning, of the one that stands for all. With `is_last`
+        every answer ends here.
 
         Return how the beams go on, None when the search is over.
         """
         links, parents, scores = self._candidates(drawn)
         self._num_tokens += 1
-        has_ended = np.array([link.is_end or self._num_tokens >= self._most_tokens for link in links])
+        is_last = is_last or self._num_tokens >= self._most_tokens
+        has_ended = np.array([link.is_end or is_last for link in links])
         grown = self._go_on(links, parents, scores, has_ended)
         self._finish(links, scores, has_ended)
         self._can_improve = self._can_improve and self._is_improvement_possible()

@@ -124,7 +124,7 @@ class Engine:
             if request.stops and not self._pieces:
                 raise InvalidRequest("this engine knows no vocabulary to look for stop strings with", field="stop")
             leader = Sequence(request, 0, arrival, context_length, 0, self._grammars.begin(request.grammar), adapter)
-            return [BeamGroup(leader, request.beams, context_length, self._pieces).leader]
+            return [BeamGroup(leader, request.beams, context_length, self._pieces, self._clock_s).leader]
         choices = [choice for choice in range(request.num_choices) if choice not in request.finished]
         most = (context_length, self.settings.max_guessed)
         return [

@@ -198,6 +198,7 @@ def generate_request(
         rules=generation.rules,
         beams=generation.beams,
         stops=() if generation.beams is None else tuple(stop.encode() for stop in stopping.stop),
+        max_seconds=None if generation.beams is None else stopping.max_seconds,
         adapter="" if model.adapter is None else model.adapter.key,
         scores_prompt=scores_prompt and generation.gives_scores,
     )
