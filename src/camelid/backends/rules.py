@@ -51,7 +51,7 @@ def apply_after_end(scores: Scores, draw: Draw, rules: Rules) -> None:
     if rules.forced_eos_token_ids and draw.is_last:
         _force(scores, rules.forced_eos_token_ids)
     if rules.remove_invalid_values:
-        most = np.finfo(scores.dtype).max
+        most = float(np.finfo(scores.dtype).max)
         np.nan_to_num(scores, copy=False, nan=0.0, posinf=most, neginf=-most)
     if rules.exponential_decay_length_penalty is not None:
         _hasten(scores, draw, *rules.exponential_decay_length_penalty)

@@ -146,9 +146,10 @@ class Scheduler:
             draft.drop(member)
             self.running.remove(member)
             self._give_pages_back(member)
-        if sequence.group is not None:
-            sequence = sequence.group.leader
-            sequence.group.restart()
+        group = sequence.group
+        if group is not None:
+            sequence = group.leader
+            group.restart()
         sequence.num_preemptions += 1
         self.num_preemptions += 1
         insort(self.waiting, sequence, key=_age)
