@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -92,6 +93,38 @@ def salad(gpu_classes: tuple[str, ...], no_auth: bool, older_spelling: bool, **g
 
     group = place.container_group(_deployment(**given), gpu_classes, needs_key=not no_auth)
     click.echo(json.dumps(place.older_spelling(group) if older_spelling else group, indent=2))
+
+
+@command.command("truss")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--model", default="llama3:8b", show_default=True, help="A name, or a GGUF file to pack.")
+@click.option(
+    "--form",
+    type=click.Choice(["class", "docker"]),
+    default="class",
+    show_default=True,
+    help="Truss's server with a Model class that runs Camelid, or Camelid's own with Truss's proxy in front.",
+)
+@click.option("--name", help="Name of the deployment. Default: made from the model.")
+@click.option("--image", default=IMAGE, show_default=True, help="Image with Camelid in it, for the form `docker`.")
+@click.option("--package", help="What pip installs as Camelid, for the form `class`. Default: this version.")
+@click.option("--hub-key", "needs_hub_key", is_flag=True, help="Use the secret hf_access_token for gated models.")
+@click.option("--accelerator", default="", help="GPU, as Truss says it: L4, A100, H100:2. Default: none.")
+@click.option("--cpus", default=4, show_default=True, help="Processors.")
+@click.option("--context-length", default=8192, show_default=True, help="Tokens of prompt and answer.")
+@click.option("--model-size", type=Size(), help="Size of the weights. Default: as the store or registry says.")
+@click.option("--memory", type=Size(), help="Memory. Default: what the model takes, and a tenth more.")
+def truss(folder: Path, form: str, accelerator: str, package: str | None, needs_hub_key: bool, **given: Any) -> None:
+    """Write FOLDER, which `truss push` deploys on Baseten and which any server of Truss serves."""
+    from dataclasses import replace
+
+    from camelid.integrations.truss.export import Form, Packaging, own_package, write_folder
+
+    packaging = Packaging(Form(form), accelerator, package or own_package(with_gpu=bool(accelerator)), needs_hub_key)
+    if Path(given["model"]).is_file():
+        packaging = replace(packaging, weights=Path(given["model"]))
+    for file in write_folder(folder, _deployment(replicas=1, **given), packaging):
+        click.echo(file)
 
 
 def _deployment(
