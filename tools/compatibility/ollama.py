@@ -6,6 +6,7 @@ from typing import Any
 
 from camelid.server.ollama import bodies, embeddings, making
 
+from . import extensions
 from .shapes import Body, Dialect, Route, Shape
 
 HI = {"role": "user", "content": "hi"}
@@ -37,6 +38,7 @@ OURS = "decided when the model is loaded, by the server's settings"
 _SAMPLING = ("temperature", "top_p", "min_p", "typical_p", "repeat_penalty", "presence_penalty", "frequency_penalty")
 _LOADING = ("num_ctx", "num_batch", "num_gpu", "main_gpu", "num_thread", "use_mmap", "numa")
 OPTIONS: dict[str, Any] = {
+    **extensions.SAMPLES,
     **{name: [0.5] for name in _SAMPLING},
     **{name: [3] for name in ("top_k", "seed", "num_predict", "repeat_last_n")},
     "stop": [["x"]],
@@ -73,7 +75,8 @@ OLLAMA = Dialect(
                     "`options`",
                     lambda fields: _chat(options=fields),
                     OPTIONS,
-                    {**dict.fromkeys(_LOADING, OURS), "num_keep": FULL},
+                    {**dict.fromkeys(_LOADING, OURS), "num_keep": FULL, **extensions.SILENT},
+                    extensions.COMPANY,
                 ),
                 Shape(
                     bodies.Message,

@@ -6,6 +6,7 @@ from typing import Any
 
 from camelid.server.openai import bodies, embeddings, rerank, tokens
 
+from . import extensions
 from .shapes import Dialect, Route, Shape
 
 HI = {"role": "user", "content": "hi"}
@@ -15,6 +16,7 @@ TOOL = {"type": "function", "function": {"name": "f"}}
 LABEL = "a label, for the caller's own use"
 CACHED = "prefixes are cached without being asked"
 GENERATION: dict[str, Any] = {
+    **extensions.SAMPLES,
     "model": ["other"],
     "logit_bias": [{"5": 1}],
     "stop": [["\n"]],
@@ -26,6 +28,7 @@ GENERATION: dict[str, Any] = {
 CHOICES: list[Any] = ["auto", "none", "required", {"type": "function", "function": {"name": "f"}}]
 OPEN: dict[str, Any] = {"messages": [HI, {"role": "assistant", "content": "Well, "}]}
 COMPANY: dict[str, Any] = {
+    **extensions.COMPANY,
     "stream_options": {"stream": True},
     "top_logprobs": {"logprobs": True},
     "tool_choice": {"tools": [TOOL]},
@@ -43,7 +46,7 @@ FORMS: dict[str, Any] = {
     "guided_choice": [["a", "b"]],
     "guided_grammar": ['start: "a"'],
 }
-SILENT = {"user": LABEL, "metadata": LABEL, "prompt_cache_key": CACHED, "safety_identifier": LABEL}
+SILENT = {**extensions.SILENT, "user": LABEL, "metadata": LABEL, "prompt_cache_key": CACHED, "safety_identifier": LABEL}
 
 
 def chat(**fields: Any) -> dict[str, Any]:
@@ -185,7 +188,7 @@ COMPLETIONS = Route(
             lambda fields: {"prompt": "hi", **fields},
             {**GENERATION, **FORMS, "prompt": ["x", ["x", "y"], [1, 2], [[1], [2]]], "logprobs": [2], "best_of": [2]},
             SILENT,
-            {"stream_options": {"stream": True}},
+            {**extensions.COMPANY, "stream_options": {"stream": True}},
         ),
         Shape(
             bodies.StreamOptions,
@@ -282,7 +285,8 @@ RERANK = Route(
 ADAPTERS = "vLLM's bodies, for adapters in the folder that `--adapter-folder` names; see adapters.md."
 OPENAI = Dialect(
     "OpenAI: chat, completions, embeddings, models",
-    "Beside OpenAI's own fields these routes take the sampling that Transformers and vLLM name.",
+    "Beside OpenAI's own fields these routes take the sampling that Transformers and vLLM name, and the\n"
+    "searches and rules of Transformers' `generate` (num_beams, bad_words_ids …, see predict).",
     [
         CHAT,
         COMPLETIONS,

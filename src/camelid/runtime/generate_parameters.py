@@ -10,13 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Literal
-
-import msgspec
+from typing import Any
 
 from camelid.errors import InvalidRequest
-from camelid.rules import Beams, Rules
 from camelid.types import Generation, Sampling, Stopping
+
+from .rule_parameters import RuleParameters, beams_of, rules_of, token_ids
 
 Refused = Any
 _REMOTE = "Transformers itself keeps it outside of its core, as code to be fetched"
@@ -61,8 +60,8 @@ _THEIR_NAMES = {
 _REMOTE_TOO = ("penalty_alpha", "dola_layers", "num_beam_groups", "diversity_penalty")
 
 
-class GenerateParameters(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """The parameters. `seed` is ours: Transformers draws from a generator that the process shares."""
+class GenerateParameters(RuleParameters, kw_only=True, forbid_unknown_fields=True):
+    """The parameters, all of them. `seed` is ours: Transformers draws from a generator that the process shares."""
 
     max_length: int | None = None
     max_new_tokens: int | None = None
@@ -70,35 +69,13 @@ class GenerateParameters(msgspec.Struct, kw_only=True, forbid_unknown_fields=Tru
     min_new_tokens: int | None = None
     max_time: float | None = None
     stop_strings: str | list[str] | None = None
-    early_stopping: bool | Literal["never"] | None = None
-    do_sample: bool | None = None
-    num_beams: int | None = None
     num_return_sequences: int | None = None
-    length_penalty: float | None = None
     temperature: float | None = None
-    top_h: float | None = None
     top_k: int | None = None
     top_p: float | None = None
     min_p: float | None = None
     typical_p: float | None = None
-    epsilon_cutoff: float | None = None
-    eta_cutoff: float | None = None
-    guidance_scale: float | None = None
-    negative_prompt: str | None = None
-    negative_prompt_ids: list[int] | None = None
-    sequence_bias: list[tuple[list[int], float]] | None = None
-    encoder_repetition_penalty: float | None = None
     repetition_penalty: float | None = None
-    no_repeat_ngram_size: int | None = None
-    encoder_no_repeat_ngram_size: int | None = None
-    bad_words_ids: list[list[int]] | None = None
-    forced_bos_token_id: int | None = None
-    forced_eos_token_id: int | list[int] | None = None
-    remove_invalid_values: bool | None = None
-    exponential_decay_length_penalty: tuple[int, float] | None = None
-    suppress_tokens: list[int] | None = None
-    begin_suppress_tokens: list[int] | None = None
-    renormalize_logits: bool | None = None
     eos_token_id: int | list[int] | None = None
     output_scores: bool | None = None
     seed: int | None = None
@@ -151,15 +128,14 @@ def to_generation(given: GenerateParameters, seed: int, recommended: Sampling) -
 def _generation(given: GenerateParameters, seed: int, recommended: Sampling) -> Generation:
     num_beams = 1 if given.num_beams is None else given.num_beams
     draws = _draws(given, num_beams, recommended)
-    rules = _rules(given)
-    beams = Beams(num_beams, _or(given.length_penalty, 1.0), _or(given.early_stopping, False), draws)
+    rules = rules_of(given)
     return Generation(
         sampling=_sampling(given, seed, recommended, draws=draws, searches=num_beams > 1),
         stopping=_stopping(given),
         num_choices=_num_choices(given, num_beams, draws=draws),
         top_logprobs=0 if given.output_scores else None,
         rules=None if rules.is_plain and given.typical_p in (None, 1) else rules,
-        beams=beams if num_beams > 1 else None,
+        beams=beams_of(given, samples=draws),
     )
 
 
@@ -226,32 +202,9 @@ def _stopping(given: GenerateParameters) -> Stopping:
         max_length=given.max_length,
         min_length=_or(given.min_length, 0),
         max_seconds=given.max_time,
-        end_ids=None if given.eos_token_id is None else _ids(given.eos_token_id),
+        end_ids=None if given.eos_token_id is None else token_ids(given.eos_token_id),
     )
-
-
-def _rules(given: GenerateParameters) -> Rules:
-    if given.negative_prompt is not None and given.negative_prompt_ids is not None:
-        raise InvalidRequest("negative_prompt and negative_prompt_ids: give one of them", field="negative_prompt")
-    found: dict[str, Any] = {
-        "negative_prompt": given.negative_prompt or tuple(given.negative_prompt_ids or ()) or None,
-        "sequence_bias": _or_none(given.sequence_bias, lambda all_: tuple((tuple(ids), bias) for ids, bias in all_)),
-        "bad_words_ids": _or_none(given.bad_words_ids, lambda lists: tuple(map(tuple, lists))),
-        "forced_eos_token_ids": _or_none(given.forced_eos_token_id, _ids),
-        "suppress_tokens": _or_none(given.suppress_tokens, tuple),
-        "begin_suppress_tokens": _or_none(given.begin_suppress_tokens, tuple),
-    }
-    found |= {name: getattr(given, name) for name in Rules.__dataclass_fields__ if name not in found}
-    return Rules(**{name: value for name, value in found.items() if value is not None})
-
-
-def _ids(given: int | list[int]) -> tuple[int, ...]:
-    return (given,) if isinstance(given, int) else tuple(given)
 
 
 def _or(value: Any, default: Any) -> Any:
     return default if value is None else value
-
-
-def _or_none(value: Any, convert: Any) -> Any:
-    return None if value is None else convert(value)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from camelid.rules import MAX_BEAMS, MAX_NGRAM
 from camelid.types import MAX_CHOICES, MAX_SEED, MAX_STOP_STRINGS, MAX_TOP_LOGPROBS
 
 _MOST = 2**31 - 1
@@ -32,4 +33,10 @@ BOUNDS: Mapping[str, Mapping[str, Any]] = {
     "logprobs": {"minimum": 0, "maximum": MAX_TOP_LOGPROBS},
     "stop": {"maxItems": MAX_STOP_STRINGS},
     "messages": {"minItems": 1},
+    "num_beams": {"minimum": 1, "maximum": MAX_BEAMS},
+    "length_penalty": {"minimum": -100, "maximum": 100},
+    "guidance_scale": {"minimum": -100, "maximum": 100},
+    "encoder_repetition_penalty": {"minimum": 0.01, "maximum": 100},
+    "no_repeat_ngram_size": {"minimum": 0, "maximum": MAX_NGRAM},
+    "encoder_no_repeat_ngram_size": {"minimum": 0, "maximum": MAX_NGRAM},
 }

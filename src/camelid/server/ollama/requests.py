@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from camelid.errors import InvalidRequest
+from camelid.runtime.rule_parameters import RuleParameters, beams_of, rules_of
 from camelid.settings import parse_duration
 from camelid.types import (
     ChatRequest,
@@ -26,7 +27,7 @@ from camelid.types import (
     ends_open,
 )
 
-from ..decode import check_depth
+from ..decode import check_depth, convert
 from ..limits import Limits
 from .bodies import ChatBody, GenerateBody
 from .bodies import Message as MessageBody
@@ -141,12 +142,26 @@ def _generation(body: ChatBody | GenerateBody, seed: int, sampling: Sampling, li
     asked = _int(options, "seed") if "seed" in options else -1
     whole["seed"] = (sampling.seed or seed) if asked == -1 else asked % 2**64
     most = _int(options, "num_predict") if "num_predict" in options else -1
+    extended = _extended(options)
+    rules = rules_of(extended)
+    beams = beams_of(extended, samples=bool(extended.do_sample))
+    if beams is None and extended.do_sample is False:
+        given["temperature"] = 0.0
     return Generation(
         replace(sampling, **given, **whole),
         Stopping(max_tokens=most if most > 0 else None, stop=_stops(options)),
         top_logprobs=body.top_logprobs if body.logprobs else None,
         grammar=_grammar(body.format, limits),
+        rules=None if rules.is_plain else rules,
+        beams=beams,
     )
+
+
+def _extended(options: Mapping[str, Any]) -> RuleParameters:
+    """Return the options that are not Ollama's but Transformers'."""
+    named = {name: options[name] for name in RuleParameters.__struct_fields__ if name in options}
+    found: RuleParameters = convert(named, RuleParameters, "options")
+    return found
 
 
 def _grammar(given: Any, limits: Limits) -> Grammar | None:

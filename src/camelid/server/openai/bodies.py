@@ -11,6 +11,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from camelid.runtime.rule_parameters import RuleParameters
+
 Refused = Any
 
 
@@ -135,8 +137,8 @@ class StreamOptions(_Body):
     include_obfuscation: bool | None = None
 
 
-class _Generation(_Body):
-    """What chat and plain completion share. Null is the same as absent."""
+class _Generation(RuleParameters, kw_only=True, forbid_unknown_fields=True):
+    """What chat and plain completion share, with Transformers' searches and rules as an extension."""
 
     model: str | None = None
     stream: bool | None = None

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from camelid.errors import InvalidRequest
+from camelid.runtime.rule_parameters import beams_of, rules_of
 from camelid.types import (
     ChatRequest,
     Generation,
@@ -126,9 +127,17 @@ def to_generation(
     top: int | None,
     num_choices: int,
 ) -> Generation:
-    """Return what chat and plain completion ask for in the same words."""
+    """Return what chat and plain completion ask for in the same words.
+
+    Several beams search, and draw only where `do_sample` is true; `do_sample` false takes the likeliest token.
+    """
+    rules = rules_of(body)
+    beams = beams_of(body, samples=bool(body.do_sample))
+    sampling = _sampling(body, seed, recommended)
+    if beams is None and body.do_sample is False:
+        sampling = replace(sampling, temperature=0.0)
     return Generation(
-        sampling=_sampling(body, seed, recommended),
+        sampling=sampling,
         stopping=Stopping(
             max_tokens=max_tokens,
             min_tokens=_or(body.min_tokens, 0),
@@ -138,6 +147,8 @@ def to_generation(
         num_choices=num_choices,
         top_logprobs=top,
         grammar=answer_grammar(body),
+        rules=None if rules.is_plain else rules,
+        beams=beams,
     )
 
 

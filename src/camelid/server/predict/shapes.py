@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import msgspec
 
-from camelid.rules import MAX_BEAMS
 from camelid.runtime.generate_parameters import NEUTRAL, REFUSED
 from camelid.types import MAX_CHOICES
 
@@ -28,11 +27,7 @@ _BOUNDS: Mapping[str, Mapping[str, Any]] = {
     "min_length": _COUNT,
     "min_new_tokens": _COUNT,
     "max_time": {"minimum": 0, "maximum": 1e9},
-    "num_beams": {"minimum": 1, "maximum": MAX_BEAMS},
     "num_return_sequences": {"minimum": 1, "maximum": MAX_CHOICES},
-    "length_penalty": {"minimum": -100, "maximum": 100},
-    "guidance_scale": {"minimum": -100, "maximum": 100},
-    "encoder_repetition_penalty": {"minimum": 0.01, "maximum": 100},
 }
 
 
