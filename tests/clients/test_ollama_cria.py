@@ -92,6 +92,14 @@ def test_a_stream_says_what_the_whole_answer_says(client: ollama.Client, options
     assert parts[-1].eval_count == whole.eval_count
 
 
+def test_options_of_transformers_count_beside_ollamas(client: ollama.Client) -> None:
+    extended: Any = {"temperature": 0, "num_predict": 12, "num_beams": 4, "no_repeat_ngram_size": 2}
+    first, again = (client.chat("cria", HELLO, options=extended).message.content for _ in range(2))
+    assert first == again
+    with pytest.raises(ollama.ResponseError, match="num_beams must be 1–16, got 17"):
+        client.chat("cria", HELLO, options={**extended, "num_beams": 17})
+
+
 def test_a_prompt_is_answered_like_a_chat_of_one_message(client: ollama.Client) -> None:
     generated = client.generate("cria", "Hello!", options=GREEDY)
     assert generated.response == client.chat("cria", HELLO, options=GREEDY).message.content

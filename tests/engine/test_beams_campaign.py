@@ -4,6 +4,6 @@ from tools.campaign.beams import run
 
 
 def test_searches_find_the_answers_of_transformers_with_their_scores() -> None:
-    outcome = run(18, 1)
+    outcome = run(12, 1)
     assert outcome.mismatches == []
-    assert outcome.num_configurations == 18
+    assert outcome.num_configurations == 12

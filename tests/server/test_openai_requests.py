@@ -11,6 +11,7 @@ from openai.types.chat.completion_create_params import CompletionCreateParamsBas
 from openai.types.completion_create_params import CompletionCreateParamsBase as CompletionParams
 
 from camelid.errors import InvalidRequest
+from camelid.rules import Beams, Rules
 from camelid.server.decode import decode
 from camelid.server.limits import Limits
 from camelid.server.openai.bodies import ChatBody, CompletionBody
@@ -38,6 +39,17 @@ def refusal(body: dict[str, Any]) -> tuple[str | None, str]:
     with pytest.raises(InvalidRequest) as caught:
         ask(body)
     return caught.value.field, caught.value.message
+
+
+def test_transformers_searches_and_rules_are_taken() -> None:
+    sent = {"num_beams": 4, "n": 2, "length_penalty": 0.5, "bad_words_ids": [[5, 6]], "temperature": 0.5}
+    chat = to_chat_request(decode(json.dumps({"messages": HI, **sent}).encode(), CHAT), "tiny", 0, Limits())
+    assert chat.generation.beams == Beams(4, 0.5)
+    assert chat.generation.rules == Rules(bad_words_ids=((5, 6),))
+    greedy = to_chat_request(
+        decode(b'{"messages": [{"role": "user", "content": "hi"}], "do_sample": false}', CHAT), "tiny", 0, Limits()
+    )
+    assert greedy.generation.sampling.temperature == 0
 
 
 @pytest.mark.parametrize(("params", "struct"), [(ChatParams, ChatBody), (CompletionParams, CompletionBody)])

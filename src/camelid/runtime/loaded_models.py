@@ -108,14 +108,15 @@ class LoadedModels:
 
     # ── coming ──
 
-    async def load(self, name: str) -> LoadedModel:
+    async def load(self, name: str, *, is_judge: bool = False) -> LoadedModel:
         """Load a model for an operator: `cria`, a path or a name of the store; return it if it is loaded.
 
-        Raises NotFound, FormatError, ModelError, OutOfMemory, InvalidSetting, MissingDependency, Unavailable.
+        is_judge: it is loaded for another's sake, whose adapters and draft model are not its own. Raises NotFound,
+        FormatError, ModelError, OutOfMemory, InvalidSetting, MissingDependency, Unavailable.
         """
         model = self._models.get(self._own_names.get(name, ""))
         if model is None:
-            model = await asyncio.shield(self._begin_load(name, is_operators=True))
+            model = await asyncio.shield(self._begin_load(name, is_operators=True, is_judge=is_judge))
             self._sources[model.name] = name
         return model
 
@@ -180,11 +181,13 @@ class LoadedModels:
         finally:
             self._num_waiting -= 1
 
-    def _begin_load(self, name: str, *, is_operators: bool) -> asyncio.Task[LoadedModel]:
+    def _begin_load(self, name: str, *, is_operators: bool, is_judge: bool = False) -> asyncio.Task[LoadedModel]:
         """Return the task that loads a model; who waits for it may leave without ending it."""
         task = self._loads.get(name)
         if task is None:
-            task = self._loads[name] = asyncio.create_task(self._load(name, is_operators), name=f"loading {name}")
+            task = self._loads[name] = asyncio.create_task(
+                self._load(name, is_operators, has_company=is_operators and not is_judge), name=f"loading {name}"
+            )
             task.add_done_callback(lambda done: self._forget_load(name, done))
         return task
 
@@ -193,13 +196,14 @@ class LoadedModels:
         if not task.cancelled():
             task.exception()  # seen: those who waited for it may have left
 
-    async def _load(self, name: str, is_operators: bool) -> LoadedModel:
+    async def _load(self, name: str, is_operators: bool, *, has_company: bool) -> LoadedModel:
+        """Load a model; has_company: with the adapters and the draft model that are set."""
         async with self._one_at_a_time:
             files = await asyncio.to_thread(self._files, name, is_operators)
             model = self._same(files)
             if model is None:
-                adapters = self._adapters_of(files, is_operators)
-                found = await asyncio.to_thread(look_up, files, self._settings, adapters, needs_draft=is_operators)
+                adapters = self._adapters_of(files, has_company)
+                found = await asyncio.to_thread(look_up, files, self._settings, adapters, needs_draft=has_company)
                 description = await self._make_room(found if is_operators else _fitting(found))
                 model = await self._open_model(description)
                 self._models[model.name] = model
@@ -216,9 +220,9 @@ class LoadedModels:
             return find(source or name, self._settings.models)
         return find_by_name(name, self._settings.models)
 
-    def _adapters_of(self, files: ModelFiles, is_operators: bool) -> dict[str, str]:
+    def _adapters_of(self, files: ModelFiles, has_company: bool) -> dict[str, str]:
         """Return the adapters that a model comes with: those it had, else those that the operator gives with it."""
-        given = dict(self._settings.adapter) if is_operators else {}
+        given = dict(self._settings.adapter) if has_company else {}
         return self._adapters.get(files.name, given)
 
     def _same(self, files: ModelFiles) -> LoadedModel | None:

@@ -157,7 +157,7 @@ class Safety:
         """Load what judges a model that an operator loads. Raises what loading raises, and TemplateError."""
         rule = self.rule_for(model)
         if rule is not None:
-            check_vocabulary((await self._models.load(rule.judge)).text.tokenizer)
+            check_vocabulary((await self._models.load(rule.judge, is_judge=True)).text.tokenizer)
 
     async def check(self, rule: Rule, conversation: Sequence[Said], direction: Direction) -> Refusal | None:
         """Ask whether the last message of a conversation is safe; None if it is.
@@ -190,7 +190,7 @@ class Safety:
 
     async def _verdict(self, rule: Rule, conversation: Sequence[Said]) -> tuple[Category, ...]:
         """Return the categories that count and that the last message violates."""
-        await self._models.load(rule.judge)  # an operator's choice: it may be a path, and it stays
+        await self._models.load(rule.judge, is_judge=True)  # an operator's choice: it may be a path, and it stays
         async with self._models.use(rule.judge) as judge:
             prompt = await asyncio.to_thread(_fitting_prompt, judge, conversation, rule.counted)
             request = CompletionRequest(judge.name, prompt, _VERDICT)
