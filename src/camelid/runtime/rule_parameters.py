@@ -7,14 +7,12 @@ sampling that is their own.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import msgspec
 
 from camelid.errors import InvalidRequest
 from camelid.rules import Beams, Rules
-
-Value = TypeVar("Value")
 
 
 class RuleParameters(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
@@ -74,5 +72,5 @@ def token_ids(given: int | list[int]) -> tuple[int, ...]:
     return (given,) if isinstance(given, int) else tuple(given)
 
 
-def _or_none(value: Value | None, convert: Callable[[Value], Any]) -> Any:
+def _or_none(value: Any, convert: Callable[[Any], Any]) -> Any:
     return None if value is None else convert(value)
