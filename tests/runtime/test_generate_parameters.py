@@ -114,7 +114,6 @@ def test_every_parameter_is_honoured_or_refused_by_name() -> None:
         ({"max_new_tokens": 0}, "max_new_tokens must be 1–2147483647, got 0"),
         ({"max_new_tokens": 1, "min_new_tokens": 2}, "min_new_tokens must be at most max_new_tokens (1), got 2"),
         ({"max_time": -1.0}, "max_time must be"),
-        ({"max_time": 1.0, "num_beams": 2}, "max_time cannot be kept together with num_beams"),
         ({"do_sample": True, "num_return_sequences": 9}, "num_return_sequences must be 1–8, got 9"),
         ({"stop_strings": ["x"] * 17}, "stop_strings must have at most 16 strings, got 17"),
         ({"num_beams": 17}, "num_beams must be 1–16, got 17"),

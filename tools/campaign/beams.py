@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -258,9 +259,9 @@ def run(num_configurations: int, seed: int) -> Outcome:
     outcome, chooser = Outcome(), Chooser(seed)
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        pairs = [Pair(seed * NUM_MODELS + index, Path(folder) / str(index)) for index in range(NUM_MODELS)]
+        pair_of = cache(lambda index: Pair(seed * NUM_MODELS + index, Path(folder) / str(index)))
         while outcome.num_configurations < num_configurations:
-            pair = pairs[outcome.num_configurations // BATCH % NUM_MODELS]
+            pair = pair_of(outcome.num_configurations // BATCH % NUM_MODELS)
             first = outcome.num_configurations
             count = min(BATCH, num_configurations - first)
             _compare(pair, [chooser.asked(first + index) for index in range(count)], chooser.plain(first), outcome)
