@@ -42,6 +42,7 @@ class Setting:
     default: Any
     meaning: str
     metavar: str = "TEXT"
+    other_flags: tuple[str, ...] = ()  # what other programs call it
 
     @property
     def flag(self) -> str:
@@ -54,9 +55,12 @@ class ModelSettings:
     """How a model is loaded and run. None means: chosen from the model and the machine, and logged."""
 
     device: str = "auto"
+    tensor_parallel: int = 1
+    gpu_memory: int | None = None
     threads: int | None = None
     cpu_isa: str | None = None
     context_length: int | None = None
+    max_seq_len: int | None = None
     cache_memory: int | None = None
     cache_type: str = "f16"
     max_sequences: int = 16
@@ -147,6 +151,14 @@ def parse_count(text: str) -> int:
     value = int(text)
     if value < 1:
         raise ValueError("must be at least 1")
+    return value
+
+
+def parse_ranks(text: str) -> int:
+    """Parse over how many GPUs a model is shared out."""
+    value = int(text)
+    if value not in (1, 2, 4, 8):
+        raise ValueError("must be 1, 2, 4 or 8")
     return value
 
 
@@ -320,11 +332,27 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "device",
         ("CAMELID_DEVICE",),
-        parse_choice("auto", "gpu", "cpu", "reference"),
+        parse_choice("auto", "gpu", "cpu", "reference", "gpu-on-cpu"),
         _DEFAULT_MODEL.device,
-        "Where to compute: `auto`, `gpu`, `cpu`, or `reference` (numpy, slow, for checking). `auto` takes the GPU if "
-        "there is one and the model fits.",
+        "Where to compute: `auto`, `gpu`, `cpu`, or, slowly and for checking, `reference` (numpy) and `gpu-on-cpu` "
+        "(what runs on GPUs, on the processor). `auto` takes the GPU if there is one and the model fits.",
         "NAME",
+    ),
+    Setting(
+        "tensor_parallel",
+        ("CAMELID_TENSOR_PARALLEL",),
+        parse_ranks,
+        _DEFAULT_MODEL.tensor_parallel,
+        "Over how many GPUs of this machine each model is shared out: 1, 2, 4 or 8.",
+        "N",
+    ),
+    Setting(
+        "gpu_memory",
+        ("CAMELID_GPU_MEMORY",),
+        parse_bytes,
+        None,
+        "Most memory that a model with its cache may take of each GPU. Default: what is free.",
+        "SIZE",
     ),
     Setting(
         "threads",
@@ -348,6 +376,14 @@ SETTINGS: tuple[Setting, ...] = (
         parse_count,
         None,
         "Most tokens of prompt and answer together. Default: what the model was trained for, as far as memory allows.",
+        "N",
+    ),
+    Setting(
+        "max_seq_len",
+        ("CAMELID_MAX_SEQ_LEN",),
+        parse_count,
+        None,
+        "Upper bound of the context length that is chosen; less is taken where less fits.",
         "N",
     ),
     Setting(
@@ -375,6 +411,7 @@ SETTINGS: tuple[Setting, ...] = (
         _DEFAULT_MODEL.max_sequences,
         "Most answers computed at the same time.",
         "N",
+        ("--max-batch-size",),
     ),
     Setting(
         "max_waiting",

@@ -34,17 +34,50 @@ LowRank = Any  # a placed pair of small matrices, opaque to the model: it adds u
 PAGE_TOKENS = 32  # positions per page: one page of keys is one or two cache lines wide per dimension on every CPU
 
 
+class Axis(Enum):
+    """Along what a matrix is cut. Cut by rows, each part gives a part of the outputs; cut by columns, each takes a part
+    of the inputs, and what the parts give is summed.
+    """
+
+    ROWS = 0
+    COLUMNS = 1
+
+
+@dataclass(frozen=True)
+class Part:
+    """Rows or columns `start` … `stop` − 1, of `whole`: what one of several ranks has of a matrix."""
+
+    axis: Axis
+    start: int
+    stop: int
+    whole: int
+
+
+@dataclass(frozen=True)
+class Team:
+    """The ranks that compute one model together, and which of them this process is.
+
+    `meeting` is a folder that exists on this machine for this team alone: there the ranks find each other.
+    """
+
+    rank: int
+    size: int
+    meeting: str
+
+
 @dataclass(frozen=True)
 class Tensor:
     """A weight as it lies in the file.
 
-    `rows` is (shape[0], bytes per row) of uint8, usually a view of the mapped file.
+    `rows` is (shape[0], bytes per row) of uint8, usually a view of the mapped file. Where `part` is given, this is that
+    part of a matrix, and `shape` is the part's; only a backend that was opened for several ranks is given one.
     """
 
     name: str
     shape: tuple[int, ...]
     block_type: BlockType
     rows: NDArray[np.uint8]
+    part: Part | None = None
 
 
 class RopePairs(Enum):
@@ -255,6 +288,20 @@ class Memory:
 
     total_bytes: int
     available_bytes: int
+
+
+class Measured(Protocol):
+    """What can be known of a backend before it is opened: what pages take on it, and what memory it has."""
+
+    @property
+    def name(self) -> str:
+        """What it computes on, for people to read."""
+
+    def page_bytes(self, attention: AttentionSpec, cache_type: CacheType) -> int:
+        """Return the bytes of one page over all layers."""
+
+    def memory(self) -> Memory:
+        """Say how much memory there is."""
 
 
 class Backend(Protocol):

@@ -54,6 +54,7 @@ def _option(setting: Setting) -> Callable[[_Command], _Command]:
     is_multiple = setting.parse is parse_adapters
     return click.option(
         setting.flag,
+        *setting.other_flags,
         setting.name,
         default=None,
         multiple=is_multiple,

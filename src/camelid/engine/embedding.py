@@ -43,7 +43,7 @@ class Encodes(Protocol):
 
 
 @dataclass(frozen=True)
-class _AsForward:
+class HiddenStates:
     """A model's hidden states in the place where a backend expects logits."""
 
     model: Encodes
@@ -78,7 +78,7 @@ class Embedder:
     """Pools texts on one model. `pool` is None for a model that keeps nothing in pages: it reads texts whole."""
 
     def __init__(self, model: Encodes, backend: Backend, settings: EngineSettings, pool: PagePool | None) -> None:
-        self._forward = _AsForward(model)
+        self._forward = HiddenStates(model)
         self._backend = backend
         self._settings = settings
         self._pool = pool

@@ -58,8 +58,10 @@ class Engine:
         encoder: Encodes | None = None,
         adapters: EngineAdapters | None = None,
         draft: Draft | None = None,
+        on_close: Callable[[], object] = lambda: None,
     ) -> None:
-        """Be ready. `encoder` is the model once more if it can make embeddings, too."""
+        """Be ready. `encoder` is the model once more if it can make embeddings, too; `on_close` is called last."""
+        self._on_close = on_close
         self.settings = settings
         self._scheduler = Scheduler(settings)
         self._keeper = Keeper(backend, self._scheduler.pool, store or NoStore())
@@ -230,6 +232,7 @@ class Engine:
         self._keeper.close()
         self._grammars.close()
         self._adapters.close()
+        self._on_close()
 
     def _used_adapters(self) -> set[str]:
         return {sequence.request.adapter for sequences in self._requests.values() for sequence in sequences}

@@ -11,14 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from camelid.errors import NotFound
 
-from .blocks import BlockType, decode
+from .blocks import BlockType, decode, row_bytes
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,39 @@ class Checkpoint(Protocol):
 
     def __enter__(self) -> Checkpoint: ...
     def __exit__(self, *exc: object) -> None: ...
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some rows or some columns of a matrix, first and one behind the last; columns begin and end with a block."""
+
+    rows: tuple[int, int] | None = None
+    columns: tuple[int, int] | None = None
+
+
+@runtime_checkable
+class Pieces(Protocol):
+    """A checkpoint that would have to copy a whole matrix for a view of it, and can copy less."""
+
+    def piece(self, name: str, piece: Piece) -> NDArray[np.uint8]:
+        """Return what `read_piece` does."""
+
+
+def read_piece(checkpoint: Checkpoint, name: str, piece: Piece) -> NDArray[np.uint8]:
+    """Return the bytes of a part of a matrix: (rows, bytes per row). Usually a view. Raises NotFound."""
+    if isinstance(checkpoint, Pieces):
+        return checkpoint.piece(name, piece)
+    rows = checkpoint.raw(name)
+    return cut_piece(rows, checkpoint.tensors[name].block_type, piece)
+
+
+def cut_piece(rows: NDArray[np.uint8], block_type: BlockType, piece: Piece) -> NDArray[np.uint8]:
+    """Return a view of some rows and columns of (rows, bytes per row)."""
+    first, last = piece.rows or (0, len(rows))
+    if piece.columns is None:
+        return rows[first:last]
+    start, stop = (row_bytes(block_type, column) for column in piece.columns)
+    return rows[first:last, start:stop]
 
 
 def read(checkpoint: Checkpoint, name: str) -> NDArray[np.float32]:

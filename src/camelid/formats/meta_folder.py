@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from camelid.errors import FormatError, UnsupportedFormat
 
-from .checkpoint import TensorInfo, no_such_tensor
+from .checkpoint import Piece, TensorInfo, cut_piece, no_such_tensor
 from .json_file import load_json
 from .pth import PthCheckpoint
 
@@ -90,6 +90,23 @@ class MetaCheckpoint:
         whole.flags.writeable = False
         return whole
 
+    def piece(self, name: str, piece: Piece) -> NDArray[np.uint8]:
+        """Return some rows or columns, put together out of the files that they lie in and no other."""
+        if name not in self._tensors:
+            raise no_such_tensor(self, name)
+        info, axis = self._tensors[name], self._cuts[name]
+        if axis is None:
+            return cut_piece(self._parts[0].raw(name), info.block_type, piece)
+        asked = piece.rows if axis == ROWS else piece.columns
+        first, last = asked or (0, info.shape[axis])
+        length = info.shape[axis] // len(self._parts)
+        found = [
+            cut_piece(part.raw(name), info.block_type, _within(piece, axis, first - start, last - start, length))
+            for start, part in zip(range(0, info.shape[axis], length), self._parts, strict=True)
+            if first < start + length and start < last
+        ]
+        return found[0] if len(found) == 1 else np.concatenate(found, axis=axis)
+
     def close(self) -> None:
         for part in self._parts:
             part.close()
@@ -121,3 +138,9 @@ class MetaCheckpoint:
             return first
         shape = tuple(size * len(self._parts) if axis == cut else size for axis, size in enumerate(first.shape))
         return TensorInfo(name, shape, first.block_type, math.prod(shape) * first.block_type.bytes_per_block)
+
+
+def _within(piece: Piece, axis: int, first: int, last: int, length: int) -> Piece:
+    """Return what one file has of a piece, counted from the file's own beginning."""
+    own = (max(first, 0), min(last, length))
+    return Piece(own, piece.columns) if axis == ROWS else Piece(piece.rows, own)

@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 
-from camelid.backends.base import Array, Backend, Batch, Ops, Tensor, Vector
+from camelid.backends.base import Array, Axis, Backend, Batch, Ops, Tensor, Vector
 from camelid.backends.base import Weight as PlacedWeight
 from camelid.errors import MissingTensor, ModelError, UnsupportedModel
 from camelid.formats.checkpoint import Checkpoint, read
@@ -23,6 +23,7 @@ from .llama import Layer, Linear, Llama
 from .low_rank import Adapters
 from .names import Naming, tensor_name
 from .rope import attention_spec
+from .sharding import ALL, Share, check_ranks, part_of, read_part
 from .spec import EncoderSpec, ModelSpec, Weight
 from .spec_encoder import ENCODERS, read_encoder
 from .spec_gguf import ROPE_DIVISORS, read_gguf
@@ -78,16 +79,18 @@ def naming_of(checkpoint: Checkpoint) -> Naming:
     return Naming.META if is_meta(checkpoint.metadata) else Naming.HUGGING_FACE
 
 
-def load_model(checkpoint: Checkpoint, backend: Backend, adapters: Adapters | None = None) -> Model:
+def load_model(checkpoint: Checkpoint, backend: Backend, adapters: Adapters | None = None, share: Share = ALL) -> Model:
     """Place all weights of `checkpoint` on `backend` and return the model. `adapters` are those that batches may name.
 
-    The checkpoint must stay open as long as the model is used, because a backend may keep views of it. Raises what
-    `read_spec` raises, MissingTensor for weights that are absent or of another shape, UnsupportedModel for weights that
-    this architecture does not use.
+    Where several ranks share the model, only the part of this one is read and placed. The checkpoint must stay open as
+    long as the model is used, because a backend may keep views of it. Raises what `read_spec` raises, MissingTensor for
+    weights that are absent or of another shape, UnsupportedModel for weights that this architecture does not use,
+    InvalidSetting for a number of ranks that it cannot be shared out to.
     """
     spec = read_spec(checkpoint)
     check_tensors(checkpoint, spec)
-    placer = _Placer(checkpoint, backend, naming_of(checkpoint))
+    check_ranks(spec, share.ranks)
+    placer = _Placer(checkpoint, backend, naming_of(checkpoint), spec, share)
     return (
         _build(placer, spec, adapters or Adapters())
         if spec.encoder is None
@@ -155,11 +158,16 @@ class _Placer:
     checkpoint: Checkpoint
     backend: Backend
     naming: Naming
+    spec: ModelSpec
+    share: Share
 
     def matrix(self, weight: Weight, layer: int = 0) -> PlacedWeight:
         name = tensor_name(self.naming, weight, layer)
-        info = self.checkpoint.tensors[name]
-        return self.backend.place(Tensor(name, info.shape, info.block_type, self.checkpoint.raw(name)))
+        part = part_of(self.spec, weight, self.share)
+        shape, shard = self.checkpoint.tensors[name].shape, read_part(self.checkpoint, name, part)
+        if part is not None:
+            shape = tuple(part.stop - part.start if axis == part.axis.value else n for axis, n in enumerate(shape))
+        return self.backend.place(Tensor(name, shape, shard.block_type, shard.rows, part))
 
     def thirds(self, spec: ModelSpec, weight: Weight, layer: int) -> Linear:
         """Return the three matrices that lie in one, a third of its rows each, and their biases."""
@@ -178,9 +186,11 @@ class _Placer:
         return Norm(self.vector(weight, layer), self.vector(weight, layer, is_bias=True))
 
     def vector(self, weight: Weight, layer: int = 0, *, is_bias: bool = False) -> Vector:
-        return self.backend.place_vector(
-            read(self.checkpoint, tensor_name(self.naming, weight, layer, is_bias=is_bias))
-        )
+        values = read(self.checkpoint, tensor_name(self.naming, weight, layer, is_bias=is_bias))
+        part = part_of(self.spec, weight, self.share) if is_bias else None
+        if part is not None and part.axis is Axis.ROWS:
+            values = values[part.start : part.stop]
+        return self.backend.place_vector(values)
 
     def linear(self, spec: ModelSpec, layer: int, *weights: Weight) -> Linear:
         return Linear(

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from camelid.backends.base import PAGE_TOKENS, Backend, CacheType
+from camelid.backends.base import PAGE_TOKENS, CacheType, Measured, Part
 from camelid.formats.checkpoint import Checkpoint
 
 from .load import used_tensors
 from .rope import attention_spec
+from .sharding import Share, check_ranks, local_spec, part_of
 from .spec import ModelSpec
 
 
@@ -39,12 +40,27 @@ class MemoryNeed:
         return spare_bytes // (self.page_bytes * num_sequences) * PAGE_TOKENS
 
 
-def memory_need(checkpoint: Checkpoint, spec: ModelSpec, backend: Backend, cache_type: CacheType) -> MemoryNeed:
-    """Return what `checkpoint` takes on `backend`, counting its weights as they lie in the file."""
-    weight_bytes = sum(checkpoint.tensors[name].size_bytes for name in used_tensors(checkpoint, spec))
+def memory_need(
+    checkpoint: Checkpoint, spec: ModelSpec, backend: Measured, cache_type: CacheType, ranks: int = 1
+) -> MemoryNeed:
+    """Return what `checkpoint` takes on `backend`, counting its weights as they lie in the file.
+
+    Of several ranks, what the first takes, which is no less than the others. Raises InvalidSetting for a number of
+    ranks that the model cannot be shared out to.
+    """
+    check_ranks(spec, ranks)
+    share = Share(0, ranks)
+    weight_bytes = sum(
+        _part_bytes(checkpoint.tensors[name].size_bytes, part_of(spec, slot.weight, share))
+        for name, slot in used_tensors(checkpoint, spec).items()
+    )
     if spec.encoder is not None:
         return MemoryNeed(weight_bytes, 0)
-    return MemoryNeed(weight_bytes, backend.page_bytes(attention_spec(spec), cache_type))
+    return MemoryNeed(weight_bytes, backend.page_bytes(attention_spec(local_spec(spec, ranks)), cache_type))
+
+
+def _part_bytes(size_bytes: int, part: Part | None) -> int:
+    return size_bytes if part is None else size_bytes * (part.stop - part.start) // part.whole
 
 
 def num_pages(num_tokens: int) -> int:

@@ -6,26 +6,29 @@ It knows no tokenizer and no template.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from camelid import __version__
 from camelid.backends.auto import choose_backend
-from camelid.backends.base import Backend, CacheType
+from camelid.backends.base import Backend, Batch, CacheType, Team
 from camelid.engine.adapters import EngineAdapters, OpenAdapter
 from camelid.engine.drafting import Draft
+from camelid.engine.embedding import HiddenStates
 from camelid.engine.encoder_engine import EncoderEngine
 from camelid.engine.engine import Engine
 from camelid.engine.keeper import PageStore
 from camelid.engine.settings import EngineSettings
-from camelid.errors import ModelError
+from camelid.errors import InvalidSetting, ModelError
 from camelid.formats import Checkpoint
 from camelid.models.adapters import open_adapted
-from camelid.models.load import load_model
+from camelid.models.load import Model, load_model
 from camelid.models.lora import open_lora
 from camelid.models.low_rank import Adapters, PlacedAdapter
 from camelid.models.memory import num_pages
 from camelid.models.placing_adapters import place_adapter
 from camelid.models.rope import attention_spec
+from camelid.models.sharding import Share, local_spec
 from camelid.models.spec import ModelSpec
 from camelid.store.stamps import stamp
 
@@ -33,6 +36,8 @@ from .adapters import key_of
 from .fast_copies import FastCopies
 from .frames import Load
 from .prefix_files import PrefixFiles
+from .rank_frames import Join
+from .ranks import OtherRanks, SharedModel
 
 
 def open_engine(load: Load, say: Callable[[str], None]) -> tuple[Engine | EncoderEngine, str]:
@@ -44,6 +49,8 @@ def open_engine(load: Load, say: Callable[[str], None]) -> tuple[Engine | Encode
     if load.stamp is not None and load.stamp != stamp(Path(load.path), *map(Path, load.adapters)):
         raise ModelError(f"{load.path} was changed while it was used", hint="load the model again")
     settings = load.settings
+    if settings.tensor_parallel > 1:
+        return _open_shared(load, say)
     backend = choose_backend(settings)
     say("placing the weights")
     copies = FastCopies.of(load, backend)
@@ -52,15 +59,7 @@ def open_engine(load: Load, say: Callable[[str], None]) -> tuple[Engine | Encode
     table = Adapters()
     model = load_model(checkpoint, backend, table)  # what the backend keeps of the mapping keeps it open
     copies.make_later()
-    limits = EngineSettings(
-        vocabulary_size=model.spec.vocab_size,
-        context_length=load.context_length,
-        num_pages=load.num_pages or num_pages(load.context_length),
-        max_batch_tokens=settings.prefill_chunk,
-        max_sequences=settings.max_sequences,
-        max_waiting=settings.max_waiting,
-        max_guessed=settings.max_guessed,
-    )
+    limits = _limits(load, model.spec)
     if model.spec.encoder is not None:
         return EncoderEngine(model, backend, limits), backend.name
     say("opening the cache")
@@ -74,12 +73,79 @@ def open_engine(load: Load, say: Callable[[str], None]) -> tuple[Engine | Encode
     return Engine(model, backend, limits, store=store, encoder=model, adapters=adapters, draft=draft), backend.name
 
 
+def _limits(load: Load, spec: ModelSpec) -> EngineSettings:
+    settings = load.settings
+    return EngineSettings(
+        vocabulary_size=spec.vocab_size,
+        context_length=load.context_length,
+        num_pages=load.num_pages or num_pages(load.context_length),
+        max_batch_tokens=settings.prefill_chunk,
+        max_sequences=settings.max_sequences,
+        max_waiting=settings.max_waiting,
+        max_guessed=settings.max_guessed,
+    )
+
+
+def _open_shared(load: Load, say: Callable[[str], None]) -> tuple[Engine, str]:
+    """Open an engine whose model several ranks compute; this process is the first of them."""
+    _check_shareable(load)
+    say(f"starting {load.settings.tensor_parallel} ranks")
+    others = OtherRanks(load)
+    try:
+        backend = choose_backend(load.settings, others.team)
+        say("placing the weights")
+        own = _open_share(load, others.team, backend)
+        others.wait()
+        model = SharedModel(own, others)
+        draft = _open_draft(load, own.spec, say)
+        limits = _limits(load, own.spec)
+        engine = Engine(model, backend, limits, encoder=model, draft=draft, on_close=others.close)
+    except BaseException:
+        others.close()
+        raise
+    return engine, backend.name
+
+
+def _open_share(load: Load, team: Team, backend: Backend) -> Model:
+    """Place a rank's part of the weights, and open its part of the pages."""
+    checkpoint = open_adapted(load.path, load.adapters)
+    model = load_model(checkpoint, backend, Adapters(), Share(team.rank, team.size))
+    attention = attention_spec(local_spec(model.spec, team.size))
+    backend.open_pages(attention, CacheType(load.settings.cache_type), load.num_pages)
+    return model
+
+
+def _check_shareable(load: Load) -> None:
+    """Raise InvalidSetting for what several ranks cannot do yet."""
+    for given, flag in ((load.choosable, "--adapter"), (load.settings.prefix_cache, "--prefix-cache")):
+        if given:
+            raise InvalidSetting(
+                f"{flag} is not there with --tensor-parallel {load.settings.tensor_parallel}",
+                hint="merge the adapter (camelid convert --merge-adapter)" if flag == "--adapter" else "leave it out",
+            )
+
+
+def open_rank(order: Join) -> Callable[[Batch, bool], None]:
+    """Open a further rank, and return what it does with each batch: compute it, for the hidden states or for logits.
+
+    Raises what `open_engine` raises.
+    """
+    team = Team(order.rank, order.size, order.meeting)
+    backend = choose_backend(order.load.settings, team)
+    model = _open_share(order.load, team, backend)
+
+    def run(batch: Batch, is_hidden: bool) -> None:
+        backend.run(HiddenStates(model) if is_hidden else model, batch)
+
+    return run
+
+
 def _open_draft(load: Load, spec: ModelSpec, say: Callable[[str], None]) -> Draft | None:
     """Open the draft model that `load` asks for, on a backend of its own, with as many pages as the model has."""
     if not load.draft:
         return None
     say("placing the draft model")
-    settings = load.settings
+    settings = replace(load.settings, tensor_parallel=1)  # a draft model is small: the first rank has all of it
     backend = choose_backend(settings)
     model = load_model(open_adapted(load.draft[0], load.draft[1:]), backend)
     if model.spec.vocab_size != spec.vocab_size:

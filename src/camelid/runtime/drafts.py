@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from camelid.backends.auto import choose_backend, devices
+from camelid.backends.auto import devices, survey
 from camelid.backends.base import CacheType
 from camelid.errors import CamelidError, ModelError
 from camelid.formats import Checkpoint
@@ -70,7 +70,7 @@ def _look_up(name: str, base: Checkpoint, spec: ModelSpec, settings: ModelSettin
         _check_tokens(files.name, checkpoint, base)
         needs = {}
         for device in devices(settings):
-            backend = choose_backend(replace(settings, device=device))
+            backend = survey(replace(settings, device=device))
             needs[device] = memory_need(checkpoint, own, backend, CacheType(settings.cache_type))
     return DraftFound((str(files.weights), *map(str, files.adapters)), needs)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from camelid.backends.auto import choose_backend, devices
+from camelid.backends.auto import devices, survey
 from camelid.backends.base import AttentionSpec, CacheType, RopePairs
 from camelid.errors import ModelError, OutOfMemory
 from camelid.formats.gguf_peek import peek_gguf
@@ -53,7 +53,7 @@ def estimate(head: bytes, weight_bytes: int, settings: ModelSettings) -> Estimat
     numbers = _numbers(head)
     if numbers is None:
         return None
-    backend = choose_backend(settings)
+    backend = survey(settings)
     page_bytes = backend.page_bytes(numbers.attention, CacheType(settings.cache_type))
     need = MemoryNeed(weight_bytes, page_bytes)
     available_bytes = backend.memory().available_bytes

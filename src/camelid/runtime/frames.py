@@ -165,7 +165,7 @@ command_decoder: msgspec.msgpack.Decoder[Command] = msgspec.msgpack.Decoder(Comm
 report_decoder: msgspec.msgpack.Decoder[Report] = msgspec.msgpack.Decoder(Report)
 
 
-def pack(message: Command | Report) -> bytes:
+def pack(message: msgspec.Struct) -> bytes:
     """Return one frame. Raises ProtocolError if the message is over the cap."""
     body = _encoder.encode(message)
     if len(body) > MAX_FRAME_BYTES:

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from camelid.backends.auto import choose_backend
+from camelid.backends.auto import survey
 from camelid.errors import CamelidError, InvalidRequest, NotFound, OutOfMemory, Overloaded
 from camelid.models.memory import MemoryNeed
 from camelid.settings import KeepSettings, ModelSettings
@@ -272,7 +272,7 @@ class LoadedModels:
     def _check_room(self, model: LoadedModel, file: AdapterFile) -> None:
         """Raise OutOfMemory if an adapter does not fit beside what is loaded."""
         settings = model.description.settings
-        free = choose_backend(settings).memory().available_bytes
+        free = survey(settings).memory().available_bytes
         left = free_bytes(
             Option(settings.device, MemoryNeed(0, 0), free), model.description.vacant_bytes, self._tenants(), ()
         )

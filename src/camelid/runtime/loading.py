@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
-from camelid.backends.auto import choose_backend, devices
+from camelid.backends.auto import devices, survey
 from camelid.backends.base import CacheType
 from camelid.errors import TemplateError, UnsupportedModel
 from camelid.formats import Checkpoint, open_checkpoint
@@ -96,8 +96,8 @@ def _check_version(files: ModelFiles) -> None:
 
 
 def _option(checkpoint: Checkpoint, spec: ModelSpec, settings: ModelSettings) -> Option:
-    backend = choose_backend(settings)
-    need = memory_need(checkpoint, spec, backend, CacheType(settings.cache_type))
+    backend = survey(settings)
+    need = memory_need(checkpoint, spec, backend, CacheType(settings.cache_type), settings.tensor_parallel)
     return Option(settings.device, need, backend.memory().available_bytes)
 
 

@@ -294,6 +294,8 @@ async def _supervised_engine(worker: Sequence[str], load: Load) -> EnginePort:
 
 
 async def _local_engine(load: Load) -> EnginePort:
+    if load.settings.tensor_parallel > 1:  # a rank that dies ends its engine's process, which must not be this one
+        return await _supervised_engine(WORKER, load)
     engine, backend = await asyncio.to_thread(open_engine, load, lambda stage: _log.debug("loading: %s", stage))
     return LocalEngine(engine, backend, load.settings.max_sequences + load.settings.max_waiting, load.choosable)
 

@@ -33,9 +33,11 @@ def choose_sizing(need: MemoryNeed, available_bytes: int, trained_context: int, 
     what would fit, when weights and one context do not fit.
     """
     free_bytes = available_bytes - need.weight_bytes
+    trained_context = min(trained_context, settings.max_seq_len or trained_context)
     if need.page_bytes == 0:
         return _without_cache(need, available_bytes, trained_context, settings)
-    budget_bytes = max(free_bytes, 0) // CACHE_SHARE if settings.cache_memory is None else settings.cache_memory
+    share = 1 if settings.device == "gpu" else CACHE_SHARE  # nothing else is meant to live on a GPU
+    budget_bytes = max(free_bytes, 0) // share if settings.cache_memory is None else settings.cache_memory
     context_length = _context_length(need, budget_bytes, trained_context, settings)
     pages_of_one = num_pages(context_length)
     if settings.context_length is not None and settings.cache_memory is None:

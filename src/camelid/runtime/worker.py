@@ -112,7 +112,7 @@ def serve(connection: socket.socket, open_engine: OpenEngine) -> None:
 
 def main(open_engine: OpenEngine | None = None) -> None:
     """Serve the socket whose number is the one argument."""
-    _prepare_process()
+    prepare_process()
     with socket.socket(fileno=int(sys.argv[1])) as connection:
         serve(connection, open_engine or _open_engine)
 
@@ -123,7 +123,8 @@ def _open_engine(load: Load, say: Callable[[str], None]) -> tuple[Steppable, str
     return open_engine(load, say)
 
 
-def _prepare_process() -> None:
+def prepare_process() -> None:
+    """Leave with the parent, ignore what is the front's business, and write stacks where a hang is ended."""
     faulthandler.enable()
     for name in ("SIGINT", "SIGTERM"):
         signal.signal(getattr(signal, name), signal.SIG_IGN)

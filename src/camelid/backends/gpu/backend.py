@@ -18,7 +18,9 @@ from camelid.errors import OutOfMemory, UnsupportedFormat
 from ..base import AttentionSpec, Batch, CacheType, Draw, Drawn, Forward, Memory, Tensor
 from .kernels import twin
 from .ops import GpuOps, Kernels
-from .pages import Pages, page_bytes
+from .pages import Pages
+from .parallel import ALONE, Group
+from .sizes import page_bytes
 from .weights import Pair, Placed, place
 
 _log = logging.getLogger(__name__)
@@ -28,18 +30,25 @@ class GpuBackend:
     """Computes on `device`, products in `dtype` (default: bfloat16 where the device has it, else float16)."""
 
     def __init__(
-        self, device: torch.device | None = None, dtype: torch.dtype | None = None, kernels: Kernels | None = None
+        self,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+        kernels: Kernels | None = None,
+        group: Group = ALONE,
     ) -> None:
+        """Be ready to take weights in. `group`: the ranks that compute the model, this one among them."""
         self._device = device or torch.device("cuda")
         self._dtype = dtype or _best_dtype(self._device)
         self._kernels = kernels or _kernels(self._device)
         self._pages: Pages | None = None
+        self._group = group
 
     @property
     def name(self) -> str:
         """`gpu` with the device's name and the type that products are computed in."""
         device = torch.cuda.get_device_name(self._device) if self._device.type == "cuda" else self._device.type
-        return f"gpu ({device}, {str(self._dtype).removeprefix('torch.')})"
+        ranks = f", {self._group.size} ranks" if self._group.size > 1 else ""
+        return f"gpu ({device}, {str(self._dtype).removeprefix('torch.')}{ranks})"
 
     def place(self, tensor: Tensor) -> Placed:
         """Copy a weight to the device. Raises UnsupportedFormat for its block type, OutOfMemory."""
@@ -88,7 +97,7 @@ class GpuBackend:
         """Copy the pages that `batch` names, run the forward pass, return the logits (W, V)."""
         if self._pages is not None and len(batch.page_copies):
             self._pages.copy(torch.from_numpy(batch.page_copies.astype(np.int64)).to(self._device))
-        logits = model.forward(GpuOps(self._device, self._dtype, self._kernels, self._pages), batch)
+        logits = model.forward(GpuOps(self._device, self._dtype, self._kernels, self._pages, self._group), batch)
         found: NDArray[np.float32] = logits.float().cpu().numpy()
         return found
 

@@ -20,9 +20,10 @@ from torch.nn import functional
 
 from camelid.formats.blocks import BlockType
 
-from ..base import PAGE_TOKENS, AttentionSpec, Batch, RopePairs, RowChange
+from ..base import PAGE_TOKENS, AttentionSpec, Axis, Batch, RopePairs, RowChange
 from .kernels.blocks import decode
 from .pages import Kept, Pages
+from .parallel import ALONE, Group
 from .weights import Dense, Placed
 
 DECODED_ROWS = 64  # from so many tokens on, decoding a weight once and multiplying densely is the quicker way
@@ -93,7 +94,15 @@ class Step:
 class GpuOps:
     """The operations on one batch."""
 
-    def __init__(self, device: torch.device, dtype: torch.dtype, kernels: Kernels, pages: Pages | None) -> None:
+    def __init__(
+        self,
+        device: torch.device,
+        dtype: torch.dtype,
+        kernels: Kernels,
+        pages: Pages | None,
+        group: Group = ALONE,
+    ) -> None:
+        self._group = group
         self._device = device
         self._dtype = dtype
         self._kernels = kernels
@@ -104,9 +113,12 @@ class GpuOps:
     def embed(self, ids: NDArray[np.int32], table: Placed) -> Tensor:
         """Return the rows `ids` of the embedding table: (T, dim) float32."""
         index = torch.from_numpy(ids.astype(np.int64)).to(self._device)
-        if isinstance(table, Dense):
-            return table.matrix[index].float()
-        return decode(table.rows[index], table.block_type)
+        if table.part is None:
+            return _rows_of_table(index, table)
+        own = index - table.part.start
+        is_own = (own >= 0) & (index < table.part.stop)
+        found = _rows_of_table(torch.where(is_own, own, 0), table)
+        return self._group.total(torch.where(is_own[:, None], found, 0.0))
 
     def norm(self, x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
         """Return x / sqrt(mean(x²) + epsilon) × weight, row by row, in the type of the products."""
@@ -195,9 +207,16 @@ class GpuOps:
     def logits(self, x: Tensor, head: Placed, wanted: NDArray[np.int32]) -> Tensor:
         """Return the scores of all vocabulary entries for the rows `wanted`: (W, V) float32."""
         rows = torch.from_numpy(wanted.astype(np.int64)).to(self._device)
-        return self._multiply(x[rows].to(self._dtype), head).float()
+        scores = self._product(x[rows].to(self._dtype), head).float()
+        return scores if head.part is None else self._group.joined(scores, head.part.whole)
 
     def _multiply(self, x: Tensor, weight: Placed) -> Tensor:
+        """Return x · Wᵀ; of a weight that is cut by columns, the sum of what all ranks' parts give."""
+        product = self._product(x, weight)
+        is_summed = weight.part is not None and weight.part.axis is Axis.COLUMNS
+        return self._group.total(product) if is_summed else product
+
+    def _product(self, x: Tensor, weight: Placed) -> Tensor:
         if isinstance(weight, Dense):
             return functional.linear(x, weight.matrix)
         if len(x) >= DECODED_ROWS:
@@ -217,6 +236,12 @@ class GpuOps:
         if self._step is None or self._step.batch is not batch:
             self._step = Step(batch, self._device, spec)
         return self._step
+
+
+def _rows_of_table(index: Tensor, table: Placed) -> Tensor:
+    if isinstance(table, Dense):
+        return table.matrix[index].float()
+    return decode(table.rows[index], table.block_type)
 
 
 def rotate(heads: Tensor, cosines: Tensor, sines: Tensor, pairs: RopePairs) -> Tensor:

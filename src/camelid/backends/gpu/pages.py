@@ -16,7 +16,6 @@ from torch import Tensor
 from ..base import PAGE_TOKENS, AttentionSpec, CacheType
 
 DTYPES = {CacheType.F32: torch.float32, CacheType.F16: torch.float16, CacheType.I8: torch.int8}
-SCALE_BYTES = 2
 
 
 @dataclass(frozen=True)
@@ -79,13 +78,6 @@ class Pages:
     def _parts(self) -> list[Tensor]:
         scales = [self.key_scales, self.value_scales] if self.keys.dtype == torch.int8 else []
         return [self.keys, self.values, *scales]
-
-
-def page_bytes(spec: AttentionSpec, cache_type: CacheType) -> int:
-    """Return the bytes of one page over all layers."""
-    heads = 2 * spec.num_layers * PAGE_TOKENS * spec.num_kv_heads
-    scale_bytes = SCALE_BYTES if cache_type is CacheType.I8 else 0
-    return heads * (spec.head_dim * DTYPES[cache_type].itemsize + scale_bytes)
 
 
 def to_codes(heads: Tensor) -> tuple[Tensor, Tensor]:

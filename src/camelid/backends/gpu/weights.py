@@ -9,8 +9,9 @@ import torch
 
 from camelid.formats.blocks import BlockType, decode
 
-from ..base import Tensor
+from ..base import Part, Tensor
 from .kernels.blocks import DECODERS
+from .staging import to_device
 
 FLOATS = {BlockType.F32: torch.float32, BlockType.F16: torch.float16, BlockType.BF16: torch.bfloat16}
 SLAB_BYTES = 64 << 20  # decoded on the host at once
@@ -18,17 +19,19 @@ SLAB_BYTES = 64 << 20  # decoded on the host at once
 
 @dataclass(frozen=True, eq=False)
 class Dense:
-    """(rows, columns) in one float type."""
+    """(rows, columns) in one float type. `part`: which rows or columns these are, None for all."""
 
     matrix: torch.Tensor
+    part: Part | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Blocks:
-    """(rows, bytes per row), uint8."""
+    """(rows, bytes per row), uint8. `part` as above."""
 
     rows: torch.Tensor
     block_type: BlockType
+    part: Part | None = None
 
 
 Placed = Dense | Blocks
@@ -46,18 +49,11 @@ class Pair:
 def place(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Placed:
     """Copy a weight to the device. Types without a kernel are decoded, which takes more memory and no accuracy."""
     if tensor.block_type in DECODERS:
-        return Blocks(_on_device(tensor.rows, device), tensor.block_type)
+        return Blocks(to_device(tensor.rows, device), tensor.block_type, tensor.part)
     if tensor.block_type in FLOATS:
-        bits = _on_device(tensor.rows, device)
-        return Dense(bits.view(FLOATS[tensor.block_type]).to(dtype))
-    return Dense(_decoded(tensor, device, dtype))
-
-
-def _on_device(rows: np.ndarray, device: torch.device) -> torch.Tensor:
-    copy = torch.empty(rows.shape, dtype=torch.uint8, device=device)
-    # numpy warns torch of read-only memory, which a mapped file is; it is only read here
-    copy.copy_(torch.frombuffer(bytearray(rows.tobytes()), dtype=torch.uint8).reshape(rows.shape))
-    return copy
+        bits = to_device(tensor.rows, device)
+        return Dense(bits.view(FLOATS[tensor.block_type]).to(dtype), tensor.part)
+    return Dense(_decoded(tensor, device, dtype), tensor.part)
 
 
 def _decoded(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
