@@ -146,6 +146,26 @@ def test_weights_are_quantized_on_request(client: ollama.Client, store: Store, t
         client.create("smaller", from_="small", quantize="q1")
 
 
+def test_the_text_of_a_modelfile_makes_the_same_model(url: str, sent: str, store: Store) -> None:
+    rest = "PARAMETER stop ###\nPARAMETER top_k 3\nMESSAGE user Hi.\nLICENSE MIT"
+    text = f'FROM @{sent}\nSYSTEM """You are cria."""\n{rest}'
+    parts = {
+        "files": {"a": sent},
+        "system": "You are cria.",
+        "parameters": {"stop": ["###"], "top_k": 3},
+        "messages": [{"role": "user", "content": "Hi."}],
+        "license": ["MIT"],
+    }
+    bodies = [{"name": "older", "modelfile": text}, {"model": "newer", **parts}]
+    for body in bodies:
+        assert ask(url, "POST", "/api/create", json.dumps({**body, "stream": False}).encode()) == (
+            200,
+            {"status": "success"},
+        )
+    older, newer = (store.entry(parse_name(name)).manifest for name in ("older", "newer"))
+    assert older.digest == newer.digest
+
+
 NOWHERE = "sha256:" + "0" * 64
 
 
@@ -167,6 +187,11 @@ NOWHERE = "sha256:" + "0" * 64
         ({"from": "cria", "messages": [{"role": "tool"}]}, 400, "must be one of system, user, assistant"),
         ({"from": "cria", "renderer": "x"}, 400, "renderer is not supported"),
         ({"from": "localhost:1/none/such"}, 500, "cannot be reached"),
+        ({"modelfile": "FROM /etc/passwd"}, 400, "invalid model name"),
+        ({"modelfile": f"FROM @{NOWHERE}"}, 404, "is not here"),
+        ({"modelfile": "FROM cria\nADAPTER /etc/passwd"}, 400, "is a path, and the file is not here"),
+        ({"modelfile": "FROM cria\nSPEED 3"}, 400, "line 2: 'speed' is no instruction"),
+        ({"modelfile": "FROM cria", "from": "cria"}, 400, "together are not supported"),
     ],
 )
 def test_what_cannot_be_made_is_refused(url: str, body: dict[str, Any], status: int, text: str) -> None:

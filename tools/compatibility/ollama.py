@@ -173,7 +173,10 @@ OLLAMA = Dialect(
                     "/api/create",
                     "Makes a model: `model` or `name`, `from` or `files` (one GGUF file by its digest), `adapters`\n"
                     "(one), `template`, `system`, `license`, `parameters`, `messages`, `quantize` or `quantization`,\n"
-                    "`requires`, `stream`. Refused by name: " + ", ".join(f"`{name}`" for name in making.REFUSED) + ".",
+                    "`requires`, `stream`; or, as older clients send it, `name` and the text of a `modelfile`\n"
+                    "whose files are written `@sha256:…`. Refused by name: "
+                    + ", ".join(f"`{name}`" for name in making.REFUSED)
+                    + ".",
                 ),
                 ("HEAD", "/api/blobs/{digest}", "Whether a file is here."),
                 ("POST", "/api/blobs/{digest}", "Takes a file in, for `/api/create`; checked against its digest."),

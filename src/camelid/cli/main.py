@@ -26,6 +26,7 @@ VERBS = {
     "serve": ("camelid.cli.serve", "Serve models over HTTP, with the APIs of OpenAI and Ollama."),
     "worker": ("camelid.cli.worker", "Answer the jobs of another program's server."),
     "deploy": ("camelid.cli.deploy", "Write what Kubernetes or SaladCloud need to serve a model."),
+    "provision": ("camelid.cli.provision", "Give a server that runs its model, and wait until it is loaded."),
     "ps": ("camelid.cli.ps", "Show the models that a running server has in memory."),
     "stop": ("camelid.cli.stop", "Have a running server unload a model."),
     "pull": ("camelid.cli.pull", "Fetch a model from a registry."),

@@ -68,7 +68,7 @@ class Modelfile:
 def parse_modelfile(text: str) -> Modelfile:
     """Return what a Modelfile says. Raises BadModelfile, with the line."""
     found: dict[str, list[str]] = {name: [] for name in INSTRUCTIONS}
-    for number, command, value in _instructions(text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")):
+    for number, command, value in _instructions(_with_plain_lines(text)):
         if command in REFUSED:
             raise BadModelfile(f"line {number}: {command.upper()} is not supported")
         found[command].append(value)
@@ -87,6 +87,11 @@ def parse_modelfile(text: str) -> Modelfile:
         messages=tuple(map(_message, found["message"])),
         requires=requires,
     )
+
+
+def instruction_names(text: str) -> tuple[str, ...]:
+    """Return the instructions of a Modelfile in their order, whatever their values. Raises BadModelfile."""
+    return tuple(name for _, name, _ in _instructions(_with_plain_lines(text)))
 
 
 def quoted(text: str) -> str:
@@ -123,6 +128,10 @@ def _instructions(text: str) -> Iterable[tuple[int, str, str]]:
             keyed, start = key[1] + " ", key.end()
         value, at = _value(text, start, number)
         yield number, name, keyed + value
+
+
+def _with_plain_lines(text: str) -> str:
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _next(text: str, at: int) -> int:

@@ -27,7 +27,7 @@ class MessageBody(Struct):
 
 
 class CreateBody(Struct, rename={"from_": "from"}):
-    """POST /api/create. `name` and `quantization` are older words."""
+    """POST /api/create. `name`, `quantization` and `modelfile` are older words."""
 
     model: str = ""
     name: str = ""
@@ -42,6 +42,7 @@ class CreateBody(Struct, rename={"from_": "from"}):
     quantize: str = ""
     quantization: str = ""
     requires: str | None = None
+    modelfile: str = ""
     stream: bool = True
     renderer: Any = None
     parser: Any = None

@@ -32,6 +32,7 @@ from ..described import OCTETS
 from ..door import Door
 from .bodies import TransferBody
 from .making import CreateBody, check, to_modelfile
+from .older_create import with_modelfile_read
 from .shapes import OLLAMA, ProgressOut
 from .telling import Say, answer, watcher
 
@@ -84,7 +85,7 @@ class MakingRoutes:
 
     async def create(self, request: Request) -> Response:
         """Make a model from another one, or from a file that was sent before."""
-        body = decode(await read_body(request, self._door.limits), _CREATE)
+        body = with_modelfile_read(decode(await read_body(request, self._door.limits), _CREATE))
         name = _parsed_name(body.model or body.name)
         check(body)
         return await answer(
