@@ -11,10 +11,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from camelid.errors import BadModelfile
 
-from .local import ModelFiles
+if TYPE_CHECKING:
+    from .local import ModelFiles
 
 Value = int | float | bool | str
 
