@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
+import numpy as np
 from tests.fakes import FakeHistory, logits_of
 
 from camelid.backends.base import Draw, SpreadDraw
 from camelid.backends.sampling import sample
 from camelid.engine.beams import BeamSearch, Link
 from camelid.engine.engine import Engine
+from camelid.engine.guidance import guiding_prompt
 from camelid.engine.request import GenerateRequest, Score, Token
 from camelid.engine.sequence import pages_for
 from camelid.types import FinishReason, Sampling
@@ -30,12 +32,26 @@ def answer_of(request: GenerateRequest, choice: int, context_length: int, vocabu
             drawn = sample(logits_of(history.total, vocabulary_size)[None], [draw])[0]
             scores.append(Score(drawn.logprob or 0.0, drawn.top))
         history.extend([token])
+    guide = FakeHistory()
+    guide.extend([*guiding_prompt(request)])
     while not tokens or tokens[-1].finish is None:
         banned = request.end_ids if len(answer) < request.min_tokens else frozenset()
-        draw = Draw(request.sampling, choice, history.num_tokens, request.prompt, answer, banned, request.top_logprobs)
-        drawn = sample(logits_of(history.total, vocabulary_size)[None], [draw])[0]
+        draw = Draw(
+            request.sampling,
+            choice,
+            history.num_tokens,
+            request.prompt,
+            answer,
+            banned,
+            request.top_logprobs,
+            rules=request.rules,
+            ends=request.end_ids,
+        )
+        rows = np.stack([logits_of(one.total, vocabulary_size) for one in (history, guide)])
+        drawn = sample(rows, [draw, Draw(Sampling(), 0, 0, (), (), is_guide=True)])[0]
         answer.append(drawn.id)
         history.extend([drawn.id])
+        guide.extend([drawn.id])
         finish = None
         if drawn.id in request.end_ids:
             finish = FinishReason.STOP

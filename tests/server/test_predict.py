@@ -81,6 +81,7 @@ def test_the_defaults_are_the_readmes() -> None:
     one = asked(num_beams=1).generation
     assert one.beams is None
     assert one.sampling == Sampling(temperature=0.1, top_p=0.75, top_k=40, seed=5)
+    assert asked(guidance_scale=1.5).generation.beams is None
     drawn = asked(do_sample=True, num_beams=4).generation
     assert drawn.beams == Beams(4, samples=True)
     assert drawn.sampling == one.sampling

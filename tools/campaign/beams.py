@@ -15,7 +15,7 @@ import string
 import tempfile
 import time
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -168,6 +168,10 @@ class Chooser:
         repetition = float(random.choice([1.0, 1.0, 1.3, 0.8]))
         least = self.least(len(prompt), max_tokens) if ends else {}
         rules, theirs = self.rules(max_tokens, ends)
+        guide = self.ids(int(random.integers(0, 9))) if num_beams == 1 else ()
+        if num_beams == 1 and self.chance(0.5):
+            rules = replace(rules, guidance_scale=1.5)
+            theirs |= {"guidance_scale": 1.5} | ({"negative_prompt_ids": torch.tensor([guide])} if guide else {})
         request = GenerateRequest(
             id=f"search-{number}",
             prompt=prompt,
@@ -178,6 +182,7 @@ class Chooser:
             num_choices=choices,
             rules=rules,
             beams=Beams(num_beams, penalty, early) if num_beams > 1 else None,
+            guide=guide,
             stops=tuple(stop.encode() for stop in stops),
         )
         theirs |= {

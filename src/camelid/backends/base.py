@@ -200,6 +200,7 @@ class Draw:
     ends: frozenset[int] = frozenset()  # ids that end an answer; looked at by rules only
     is_last: bool = False  # the answer may have no token behind this one; looked at by rules only
     spread: SpreadDraw | None = None  # a search wants to know the best tokens; none is drawn
+    is_guide: bool = False  # the row guides the one before it, whose rules say how much; nothing is drawn
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,16 @@ from .base import Draw
 Scores = NDArray[np.floating[Any]]
 
 
+def guided(scores: Scores, guide: Scores, scale: float) -> Scores:
+    """Return log-probabilities that are `scale` times as far from the guide's as the row's own are.
+
+    Source: Sanchez et al. 2023 (classifier-free guidance), in Transformers' order of operations.
+    """
+    own, others = log_softmax(scores), log_softmax(guide)
+    found: Scores = (own - others) * scores.dtype.type(scale) + others
+    return found
+
+
 def apply_before_penalties(scores: Scores, draw: Draw, rules: Rules) -> None:
     """Change the scores as the rules say that come before the repetition penalty."""
     for ids, bias in rules.sequence_bias:

@@ -27,30 +27,33 @@ from camelid.errors import BrokenLogits
 from .base import Draw, Drawn, Spread, SpreadDraw
 from .filters import Indexes, Scores, filters_of, lowest_of, weights_of
 from .philox import uniform, uniforms
-from .rules import apply_after_end, apply_before_penalties, ban_before_end, log_softmax
+from .rules import apply_after_end, apply_before_penalties, ban_before_end, guided, log_softmax
 
 BLOCK = 512  # about the square root of a vocabulary
 LOWEST_TEMPERATURE = 1e-30  # a smaller one is 0 in float32, and 0 / 0 is no score
 
 
 def sample(logits: Scores, draws: Sequence[Draw]) -> list[Drawn]:
-    """Draw one token for each row of `logits` (W, V).
+    """Draw one token for each row of `logits` (W, V). A row that is guided has its guide's behind it.
 
     Raises BrokenLogits, naming all bad rows, if one holds NaN or infinity or has nothing left to choose from.
     """
-    drawn = [_draw_row(row, draw) for row, draw in zip(logits, draws, strict=True)]
+    rows = enumerate(zip(logits, draws, strict=True))
+    drawn = [_draw_row(row, draw, logits[index + 1 :]) for index, (row, draw) in rows]
     if bad := tuple(index for index, result in enumerate(drawn) if result is None):
         raise BrokenLogits(bad)
     return [result for result in drawn if result is not None]
 
 
-def _draw_row(row: Scores, draw: Draw) -> Drawn | None:
-    """Return the drawn token, or None where the scores allow none."""
+def _draw_row(row: Scores, draw: Draw, behind: Scores) -> Drawn | None:
+    """Return the drawn token, or None where the scores allow none. `behind` are the rows that follow."""
+    if draw.is_guide:
+        return Drawn(0)
     if draw.given is not None:
         return _given(row, draw.given, draw.top_logprobs or 0)
     if draw.spread is not None:
         return _spread_row(row, draw, draw.spread)
-    scores = _adjusted(row, draw)
+    scores = _adjusted(_guided(row, draw, behind), draw)
     best = int(scores.argmax())  # the lowest id among equals; the first NaN if there is one
     if not np.isfinite(scores[best]) or (scores is not row and not (_mends(draw) or np.isfinite(row.max()))):
         return None
@@ -61,7 +64,12 @@ def _draw_row(row: Scores, draw: Draw) -> Drawn | None:
     return Drawn(token, logprob, top)
 
 
-# ── what changes single scores ──
+# ── what changes scores ──
+
+
+def _guided(row: Scores, draw: Draw, behind: Scores) -> Scores:
+    rules = draw.rules
+    return row if rules is None or not rules.guides else guided(row, behind[0], rules.guidance_scale)
 
 
 def _adjusted(row: Scores, draw: Draw) -> Scores:

@@ -10,6 +10,7 @@ from camelid.rules import Beams
 from camelid.types import MAX_CHOICES, MAX_TOP_LOGPROBS
 
 from .beam_group import most_answer, most_pages
+from .guidance import guiding_prompt, most_guided_answer, most_guided_pages
 from .request import GenerateRequest
 from .settings import EngineSettings
 
@@ -42,6 +43,8 @@ def check_request(request: GenerateRequest, settings: EngineSettings) -> None:
         for name, lists in request.rules.ids_by_name().items():
             for ids in lists:
                 _check_ids(name, ids, settings)
+    if request.rules is not None and request.rules.guides:
+        _check_guide(request, settings)
     if request.beams is not None:
         _check_beams(request, request.beams, settings)
 
@@ -57,6 +60,28 @@ def _check_beams(request: GenerateRequest, beams: Beams, settings: EngineSetting
             f"{beams.num_beams} beams of {max_answer} tokens do not fit into the cache of {settings.num_pages} pages",
             field="max_tokens",
             hint=f"ask for max_tokens up to {most}, or for fewer beams" if most > 0 else "ask for fewer beams",
+        )
+
+
+def _check_guide(request: GenerateRequest, settings: EngineSettings) -> None:
+    """Check that an answer and its guide fit, alone with each other."""
+    _check_ids("negative_prompt", request.guide, settings)
+    if request.beams is not None:
+        raise InvalidRequest("guidance_scale cannot be kept together with num_beams", field="guidance_scale")
+    if settings.max_sequences < 2:
+        raise InvalidRequest("guidance_scale needs room for two sequences at a time", field="guidance_scale")
+    num_prompt, num_guide = len(request.prompt), len(guiding_prompt(request))
+    max_answer = min(request.max_tokens, settings.context_length - num_prompt)
+    if num_guide + max_answer > settings.context_length:
+        raise ContextOverflow(
+            num_guide + max_answer, settings.context_length, what="the negative prompt with an answer"
+        )
+    if most_guided_pages(num_prompt, num_guide, max_answer) > settings.num_pages:
+        most = most_guided_answer(num_prompt, num_guide, settings.num_pages)
+        raise InvalidRequest(
+            f"an answer of {max_answer} tokens and its guide do not fit into the cache of {settings.num_pages} pages",
+            field="max_tokens",
+            hint=f"ask for max_tokens up to {most}" if most > 0 else "ask without guidance_scale",
         )
 
 

@@ -32,6 +32,7 @@ from .drafting import Draft, Drafter
 from .embedding import Embedder, Encodes
 from .executor import Executor
 from .grammars import Grammars
+from .guidance import guides_of
 from .keeper import Keeper, NoStore, PageStore
 from .pace import Pace
 from .plan import Plan
@@ -117,7 +118,7 @@ class Engine:
         self._check_load()
         sequences = self._sequences(request, next(self._arrivals), adapter)
         self._requests[request.id] = sequences
-        self._scheduler.add(sequences)
+        self._scheduler.add([sequence for sequence in sequences if sequence.guided is None])
 
     def _sequences(self, request: GenerateRequest, arrival: int, adapter: int) -> list[Sequence]:
         """Return a sequence for each choice that is to be continued, or the one that a search begins with."""
@@ -128,11 +129,13 @@ class Engine:
             leader = Sequence(request, 0, arrival, context_length, 0, self._grammars.begin(request.grammar), adapter)
             return [BeamGroup(leader, request.beams, context_length, self._pieces, self._clock_s).leader]
         choices = [choice for choice in range(request.num_choices) if choice not in request.finished]
-        most = (context_length, self.settings.max_guessed)
-        return [
+        guides = request.rules is not None and request.rules.guides
+        most = (context_length, 0 if guides else self.settings.max_guessed)
+        sequences = [
             Sequence(request, choice, arrival, *most, self._grammars.begin(request.grammar), adapter)
             for choice in choices
         ]
+        return [*sequences, *guides_of(sequences, context_length)] if guides else sequences
 
     def abort(self, request_id: str, choice: int | None = None) -> None:
         """Give up a request, or one of its choices, and free its pages now. One that is unknown or finished is fine."""

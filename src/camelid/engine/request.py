@@ -38,6 +38,7 @@ class GenerateRequest:
     beams: Beams | None = None  # search for the `num_choices` best answers; `answers` are not used, it begins again
     stops: tuple[bytes, ...] = ()  # that end an answer of a search; of other answers, whoever reads them ends them
     max_seconds: float | None = None  # after which a search ends with what it has; as with `stops`
+    guide: tuple[int, ...] = ()  # the prompt of guidance, whose answers grow by the same tokens; where rules guide
     scores_prompt: bool = False  # tell how likely the prompt's tokens were; with the alternatives of `top_logprobs`
 
 

@@ -66,8 +66,12 @@ class Scheduler:
 
     @property
     def decodes(self) -> list[Sequence]:
-        """The sequences whose next token can be drawn in the next step."""
-        return [sequence for sequence in self.running if sequence.num_left == 1]
+        """The sequences whose next token can be drawn in the next step, their partners with them."""
+        return [sequence for sequence in self.running if sequence.num_left == 1 and self._has_company(sequence)]
+
+    def _has_company(self, sequence: Sequence) -> bool:
+        partner = sequence.partner
+        return partner is None or (partner.num_left == 1 and partner in self.running)
 
     @property
     def most_guessed(self) -> int:
@@ -77,19 +81,25 @@ class Scheduler:
         return min(MOST_DRAWS // count - 1, budget // count) if count else 0
 
     def add(self, sequences: Ordered[Sequence]) -> None:
-        """Queue the choices of one request. The first one computes the prompt, the others fork from it."""
+        """Queue the choices of one request. The first one computes the prompt, the others fork from it; a guide
+        computes its own.
+        """
         leader, *leader.followers = sequences
         for follower in leader.followers:
             follower.is_follower = True
         insort(self.waiting, leader, key=_age)
         self._release_followers(leader)
+        for guide in [sequence.guide for sequence in sequences if sequence.guide is not None]:
+            if guide not in self.waiting and guide not in self.running:
+                insort(self.waiting, guide, key=_age)
 
     def remove(self, sequence: Sequence) -> None:
         """Forget a sequence wherever it is, and give its pages back. Its followers go on without it; the beams of its
-        search do not.
+        search do not, and its guide neither.
         """
         leaders = [other.followers for other in (*self.waiting, *self.running) if other.followers]
-        for member in _members(sequence):
+        guide = () if sequence.guide is None else (sequence.guide,)
+        for member in (*_members(sequence), *guide):
             for group in (self.waiting, self.running, *leaders):
                 if member in group:
                     group.remove(member)
@@ -116,7 +126,9 @@ class Scheduler:
         return draft.plan()
 
     def _decode(self, sequence: Sequence, draft: _Draft, most_guessed: int) -> None:
-        if sequence not in draft.preempted and self._make_room(sequence, 1, draft):
+        if sequence in draft.preempted or not self._make_room(sequence, 1, draft):
+            return
+        if sequence.partner not in draft.preempted:
             draft.add(sequence, 1, sequence.guess(most_guessed))
 
     def _continue_prompt(self, sequence: Sequence, draft: _Draft) -> None:
@@ -124,7 +136,7 @@ class Scheduler:
             return
         self._reuse_pages(sequence)
         num_tokens = min(_next_chunk(sequence), draft.budget)
-        if self._make_room(sequence, num_tokens, draft):
+        if num_tokens > 0 and self._make_room(sequence, num_tokens, draft):
             draft.add_prompt(sequence, num_tokens)
 
     def _make_room(self, sequence: Sequence, num_tokens: int, draft: _Draft) -> bool:
@@ -250,6 +262,8 @@ class Scheduler:
     def _take(self, chunk: Chunk, drawn: Ordered[Drawn]) -> list[Token]:
         """Append what was drawn, up to and with the first token that was not the guessed one."""
         sequence = chunk.sequence
+        if sequence.guided is not None:
+            return []  # it was given its token with the one that it guides
         if sequence.group is not None:
             return self._take_beam(sequence, sequence.group, drawn[0])
         tokens = [self._append(sequence, drawn[0])]
@@ -270,6 +284,8 @@ class Scheduler:
     def _append(self, sequence: Sequence, drawn: Drawn) -> Token:
         index = sequence.num_tokens - len(sequence.prompt)
         finish = sequence.append(drawn.id)
+        if sequence.guide is not None:
+            sequence.guide.ids.append(drawn.id)
         if finish is not None:
             self.remove(sequence)
         cached_tokens, sequence.cached_tokens = sequence.cached_tokens, 0
@@ -329,6 +345,8 @@ class _Draft:
 
     def drop(self, sequence: Sequence) -> None:
         self._chunks.pop(sequence, None)
+        if sequence.partner is not None:
+            self._chunks.pop(sequence.partner, None)
         self.preempted.add(sequence)
 
     def plan(self) -> Plan:
@@ -337,8 +355,13 @@ class _Draft:
 
 
 def _next_chunk(sequence: Sequence) -> int:
-    """Return how many tokens may follow at once: a leader stops where its followers fork off, scores cost logits."""
-    end = sequence.fork_point if sequence.followers else sequence.num_tokens
+    """Return how many tokens may follow at once: a leader stops where its followers fork off, scores cost logits.
+
+    One that has a guide, or is one, computes its last token when its partner does.
+    """
+    end = sequence.num_tokens - (sequence.partner is not None)
+    if sequence.followers:
+        end = sequence.fork_point
     num_tokens = end - sequence.num_computed
     return min(num_tokens, MOST_SCORED) if sequence.num_to_score else num_tokens
 
@@ -348,5 +371,5 @@ def _members(sequence: Sequence) -> list[Sequence]:
     return [sequence] if sequence.group is None else list(sequence.group.members)
 
 
-def _age(sequence: Sequence) -> tuple[int, int]:
+def _age(sequence: Sequence) -> tuple[int, int, bool]:
     return sequence.age

@@ -48,7 +48,7 @@ class Sequence:
         self.request = request
         self.choice = choice
         self.adapter = adapter
-        self.age = (arrival, choice)  # the order of all that is fair: less is older
+        self.age = (arrival, choice, False)  # the order of all that is fair: less is older
         self.prompt = array("i", request.prompt)
         answer = request.answers[choice] if request.answers and request.beams is None else ()
         self.ids = array("i", (*request.prompt, *answer))
@@ -72,10 +72,17 @@ class Sequence:
         self._guesser = Guesser(most_guessed) if most_guessed else None
         self.matcher = matcher
         self.group: BeamGroup | None = None  # of the search that it is a beam of
+        self.guide: Sequence | None = None  # the same answer behind another prompt: both run in the same steps
+        self.guided: Sequence | None = None  # whose guide it is
         self.copies_tail = False  # its last page is another beam's, too: it needs one of its own before it goes on
         self.is_over = False  # a beam that has ended and is kept for want of others: nothing counts behind it
         for token in answer if matcher is not None else ():
             self._follow(token)
+
+    @property
+    def partner(self) -> Sequence | None:
+        """Return the sequence that runs in the same steps: its guide, or the one that it guides."""
+        return self.guide or self.guided
 
     @property
     def num_tokens(self) -> int:
@@ -160,6 +167,8 @@ class Sequence:
 
     def draws(self, guess: tuple[int, ...] = ()) -> list[Draw]:
         """Return what decides the next token, and the one behind each token of `guess`. Raises BadGrammar."""
+        if self.guided is not None:
+            return [Draw(Sampling(), self.choice, self.num_tokens, (), (), is_guide=True)]
         if self.matcher is not None and self.is_over:
             return [self._draw(guess, self.matcher.nothing)]
         masks = [None] * (1 + len(guess)) if self.matcher is None else self.matcher.masks(guess)

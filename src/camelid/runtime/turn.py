@@ -14,6 +14,7 @@ from functools import partial
 from typing import cast
 
 from camelid.engine.beam_group import most_answer
+from camelid.engine.guidance import most_guided_answer
 from camelid.engine.request import GenerateRequest, Token
 from camelid.errors import ContextOverflow, InvalidRequest
 from camelid.text.continuing import render_open
@@ -171,8 +172,7 @@ def generate_request(
     More tokens than the context has room for may be asked for, as clients with a fixed `max_tokens` do: the answer then
     ends with LENGTH when the context is full.
     """
-    if generation.rules is not None and generation.rules.guides:
-        raise InvalidRequest("guidance_scale is not supported, but for 1", field="guidance_scale")
+    guide = _guide(generation, model)
     room = model.context_length - len(prompt)
     stopping = generation.stopping
     if room < 0:
@@ -181,7 +181,10 @@ def generate_request(
         raise ContextOverflow(
             len(prompt) + 1, model.context_length, what="the prompt with the first token of an answer"
         )
-    max_tokens = _max_tokens(stopping, len(prompt), _room_for_beams(model, generation, len(prompt), room), room)
+    room = min(room, max(model.context_length - len(guide), 1))
+    max_tokens = _max_tokens(
+        stopping, len(prompt), min(room, _room_in_pages(model, generation, len(prompt), guide)), room
+    )
     min_tokens = max(stopping.min_tokens, stopping.min_length - len(prompt))
     if min_tokens > room:
         raise ContextOverflow(len(prompt) + min_tokens, model.context_length, what="prompt and shortest answer")
@@ -196,6 +199,7 @@ def generate_request(
         top_logprobs=generation.top_logprobs,
         grammar=grammar,
         rules=generation.rules,
+        guide=guide,
         beams=generation.beams,
         stops=() if generation.beams is None else tuple(stop.encode() for stop in stopping.stop),
         max_seconds=None if generation.beams is None else stopping.max_seconds,
@@ -204,12 +208,26 @@ def generate_request(
     )
 
 
-def _room_for_beams(model: LoadedModel, generation: Generation, num_prompt: int, room: int) -> int:
-    """Return how long the answer may be where nothing is asked for: so long that all beams fit into the cache."""
-    if generation.beams is None:
-        return room
-    most = most_answer(num_prompt, generation.beams.num_beams, model.description.sizing.num_pages)
-    return max(min(most, room), 1)
+def _guide(generation: Generation, model: LoadedModel) -> tuple[int, ...]:
+    """Return the ids of the prompt that guides, if one is given. It is all the caller's own, as a plain prompt is."""
+    given = () if generation.rules is None else generation.rules.negative_prompt
+    if isinstance(given, str):
+        return tuple(model.text.tokenizer.encode(given, parse_special=True, with_bos=True))
+    return given
+
+
+def _room_in_pages(model: LoadedModel, generation: Generation, num_prompt: int, guide: tuple[int, ...]) -> int:
+    """Return how long the answer may be where nothing is asked for: so long that all its sequences fit into the cache
+    together.
+    """
+    num_pages = model.description.sizing.num_pages
+    most = model.context_length
+    if generation.beams is not None:
+        most = most_answer(num_prompt, generation.beams.num_beams, num_pages)
+    elif generation.rules is not None and generation.rules.guides:
+        num_guide = max(len(guide), 1)
+        most = min(most_guided_answer(num_prompt, num_guide, num_pages), model.context_length - num_guide)
+    return max(most, 1)
 
 
 def _max_tokens(stopping: Stopping, num_prompt: int, unasked: int, room: int) -> int:

@@ -38,10 +38,12 @@ class Form:
 def to_request(body: PredictBody, model: str, seed: int, limits: Limits) -> tuple[ChatRequest, Form]:
     """Return what a body of the profile `documented` asks for. Raises InvalidRequest naming the field.
 
-    Several beams are the default, and cannot be streamed: a stream that is asked for has one, unless both are said.
+    Several beams are the default, and can neither be streamed nor guided: a stream or guidance that is asked for has
+    one, unless both are said.
     """
     streams = bool(body.stream)
-    filled = _filled(body, 1 if streams else NUM_BEAMS)
+    is_guided = body.guidance_scale not in (None, 1)
+    filled = _filled(body, 1 if streams or is_guided else NUM_BEAMS)
     generation = to_generation(filled, seed if body.seed is None else body.seed, _PLAIN)
     if streams and generation.beams is not None:
         raise InvalidRequest(
