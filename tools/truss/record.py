@@ -66,7 +66,7 @@ def build(python: str, source: Path, folder: Path) -> str:
 @contextmanager
 def running(python: str, folder: Path, environment: Mapping[str, str]) -> Iterator[int]:
     """Run the server of a built folder while the block runs, and yield its port; it may still be loading."""
-    port = _free_port()
+    port = free_port()
     server = _start(python, folder, port, environment)
     try:
         _wait_for(port)
@@ -102,7 +102,8 @@ def _start(python: str, folder: Path, port: int, extra: Mapping[str, str]) -> su
     return subprocess.Popen([python, "main.py"], cwd=app, env=environment, stdout=sys.stderr, stderr=sys.stderr)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a port of this machine that nobody uses."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import click
 
@@ -22,8 +24,14 @@ from camelid.settings import (
 
 @click.command("serve")
 @click.argument("model", required=False)
+@click.option(
+    "--truss",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Serve the Model class of a Truss folder, in a process of its own, instead of a model.",
+)
 @setting_options(ServerSettings, ModelSettings, KeepSettings, SafetySettings, LogSettings)
-def command(model: str | None, **flags: str | None) -> None:
+def command(model: str | None, truss: Path | None, **flags: str | None) -> None:
     """Serve MODEL with the APIs of OpenAI, Ollama and Anthropic, until SIGTERM or Ctrl-C.
 
     A model that is not here yet is fetched first. Without a key, only this machine may ask. Running answers are
@@ -31,6 +39,9 @@ def command(model: str | None, **flags: str | None) -> None:
     container whose first process this is; else it is `cria`.
     """
     settings = read_settings(flags)
+    if truss is not None:
+        _serve_truss(truss, model, settings)
+        return
     model = model or named_by(os.environ, is_first_process=os.getpid() == 1) or "cria"
     from camelid.cli.logs import configure_logs
     from camelid.cli.pull import fetch_if_missing
@@ -46,6 +57,16 @@ def command(model: str | None, **flags: str | None) -> None:
         models=own.models,
         fetch=partial(fetch_if_missing, model, own.models),
     )
+
+
+def _serve_truss(folder: Path, model: str | None, settings: Mapping[str, Any]) -> None:
+    if model is not None:
+        raise click.UsageError("--truss takes no MODEL: the folder's class loads what it needs")
+    from camelid.cli.logs import configure_logs
+    from camelid.integrations.truss.serving import serve
+
+    configure_logs(group(LogSettings, settings))
+    serve(folder, group(ServerSettings, settings))
 
 
 def named_by(environment: Mapping[str, str], *, is_first_process: bool) -> str | None:

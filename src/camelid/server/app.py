@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
-import socket
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
@@ -51,6 +50,7 @@ from .openai.token_routes import TokenRoutes
 from .predict import routes as predict_routes
 from .predict.routes import PredictRoutes
 from .ready_file import keep_ready_file
+from .running import run
 
 
 def create_app(
@@ -136,19 +136,7 @@ def serve(
             announce(banner(__version__, url_of(listener), settings, runtime.loaded()))
 
         loading = partial(fetch_and_load, runtime, default_model, fetch)
-        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_run(server, listener, runtime, loading, begin, _ready_files(settings, app.state.door)))
-    if server.forced_by is not None:
-        raise SystemExit(128 + server.forced_by)
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
-    """Return what makes the loop: uvloop's, which takes a fifth off the cost of a token, where there is one."""
-    if sys.platform == "win32":
-        return asyncio.new_event_loop
-    import uvloop
-
-    return uvloop.new_event_loop
+        run(server, listener, loading, begin, runtime.close, _ready_files(settings, app.state.door))
 
 
 def _ready_files(settings: ServerSettings, door: Door) -> list[Callable[[], Coroutine[Any, Any, None]]]:
@@ -158,41 +146,7 @@ def _ready_files(settings: ServerSettings, door: Door) -> list[Callable[[], Coro
     return [partial(keep_ready_file, Path(settings.ready_file), lambda: health.not_ready(door) is None)]
 
 
-async def _run(
-    server: LeavingServer,
-    listener: socket.socket,
-    runtime: ServedRuntime,
-    load: Callable[[], Coroutine[Any, Any, Loaded]],
-    begin: Callable[[Loaded], None],
-    beside: Sequence[Callable[[], Coroutine[Any, Any, None]]],
-) -> None:
-    """Listen, load the model, call `begin`, serve to the end, and do what is to be done `beside` it.
-
-    Whichever of loading and serving fails, the other is stopped.
-    """
-    serving = asyncio.ensure_future(server.serve(sockets=[listener]))
-    loading = asyncio.ensure_future(load())
-    others = [asyncio.ensure_future(one()) for one in beside]
-    both: list[asyncio.Future[Any]] = [serving, loading]
-    try:
-        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-        if loading.done() and loading.exception() is None:
-            begin(loading.result())
-        else:  # loading failed, or a signal came while it lasted
-            server.should_exit = True
-            loading.cancel()
-        await asyncio.wait(both)
-    finally:
-        for other in others:
-            other.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
-        await runtime.close()
-    serving.result()
-    if not loading.cancelled():
-        loading.result()
-
-
-def server_config(app: FastAPI, limits: Limits) -> uvicorn.Config:
+def server_config(app: Starlette, limits: Limits) -> uvicorn.Config:
     """Return uvicorn's settings: our connections, no log of its own, nothing believed that a proxy's headers say."""
     return uvicorn.Config(
         app,

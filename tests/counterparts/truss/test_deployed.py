@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 import pytest
 import yaml
-from tools.truss.record import build, running, wait_until_ready
+from tools.truss.record import build, free_port, running, wait_until_ready
 
 import camelid
 from camelid.cli.main import main
@@ -47,13 +47,6 @@ ROWS: dict[str, tuple[Any, dict[str, str]]] = {
     "a wrong type": ({"messages": SAID, "temperature": "warm"}, {}),
     "nothing": ({}, {}),
 }
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 def deploy(folder: Path, *options: str) -> Path:

@@ -157,7 +157,7 @@ def is_predicts(path: str) -> bool:
     if path.startswith("/v1/models/"):
         return path.endswith((":predict", ":predict_binary", "/loaded", "/schema"))
     first = path.split("/")[1]
-    return path == "/invocations" or (
+    return path in ("/invocations", "/hot-reload") or (
         path.endswith("/predict")
         and first in ("predict", "v1", "production", "development", "environments", "deployment", "model_versions")
     )
