@@ -1,5 +1,8 @@
 // The door to Python: every dtype, shape and index is checked here, so that nothing below can be handed something impossible.
 // Computing releases the interpreter's lock. The only file that includes nanobind. Types as Python sees them: _native.pyi.
+//
+// An operation is checked when it is asked for. A Processor then does it at once, a Queue when it is told to run: weights push the
+// interpreter out of the caches, and what it does between two operations costs ten times as much as what it does before them all.
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
@@ -8,6 +11,7 @@
 #include <nanobind/stl/vector.h>
 
 #include <cmath>
+#include <functional>
 #include <limits>
 #include <string>
 
@@ -158,11 +162,36 @@ void make_processor(Processor* self, int threads, const std::string& isa) {
     new (self) Processor(kernels, find_encode(*kernels), threads);
 }
 
-void linear(Processor& self, const Array<const float, 2>& x, const std::vector<const Weight*>& weights,
+// What is to be done once the checks are passed. It keeps what it works on: destroying it takes the interpreter's lock.
+using Action = std::function<void(Processor&)>;
+
+void perform(Processor& processor, Action action) {
+    const nb::gil_scoped_release unlocked;
+    action(processor);
+}
+
+// Operations that wait to be done together, in the order in which they came.
+struct Queue {
+    Processor& processor;
+    std::vector<Action> actions;
+};
+
+void perform(Queue& queue, Action action) { queue.actions.push_back(std::move(action)); }
+
+void run(Queue& queue) {
+    const std::vector<Action> actions = std::move(queue.actions);  // gone afterwards, whatever happens
+    queue.actions.clear();
+    const nb::gil_scoped_release unlocked;
+    for (const Action& action : actions) action(queue.processor);
+}
+
+template <class Self>
+void linear(Self& self, const Array<const float, 2>& x, const std::vector<const Weight*>& weights,
             const std::vector<std::optional<Array<const float, 1>>>& biases, const std::vector<Array<float, 2>>& outs) {
     check(weights.size() == outs.size() && (biases.empty() || biases.size() == weights.size()), "weights, biases and outs must be as many");
     const int64_t tokens = size(x, 0);
     std::vector<Product> products;
+    std::vector<Array<const uint8_t, 2>> kept;
     for (size_t i = 0; i < weights.size(); ++i) {
         check(weights[i] != nullptr, "a weight must not be None");
         const Matrix& matrix = weights[i]->matrix;
@@ -174,10 +203,10 @@ void linear(Processor& self, const Array<const float, 2>& x, const std::vector<c
             bias = biases[i]->data();
         }
         products.push_back({matrix, bias, outs[i].data(), tokens, x.data(), {}});
+        kept.push_back(weights[i]->rows);
     }
     if (tokens == 0 || products.empty()) return;
-    const nb::gil_scoped_release unlocked;
-    self.multiply(x.data(), products);
+    perform(self, [x, products, kept, biases, outs](Processor& processor) mutable { processor.multiply(x.data(), products); });
 }
 
 void check_addition(const Weight* down, const Weight* up, const Array<const int32_t, 1>& rows, const Array<const float, 2>& x, const Array<float, 2>& out) {
@@ -191,42 +220,46 @@ void check_addition(const Weight* down, const Weight* up, const Array<const int3
         check(rows.data()[i] >= 0 && rows.data()[i] < size(x, 0), "the row " + text(rows.data()[i]) + " is not one of " + text(size(x, 0)));
 }
 
-void add_low_rank(Processor& self, const Array<const float, 2>& x, const std::vector<const Weight*>& downs, const std::vector<const Weight*>& ups,
+template <class Self>
+void add_low_rank(Self& self, const Array<const float, 2>& x, const std::vector<const Weight*>& downs, const std::vector<const Weight*>& ups,
                   const std::vector<float>& scales, const std::vector<Array<const int32_t, 1>>& rows, const std::vector<Array<float, 2>>& outs) {
     const size_t count = downs.size();
     check(ups.size() == count && scales.size() == count && rows.size() == count && outs.size() == count, "downs, ups, scales, rows and outs must be as many");
     std::vector<Addition> additions;
+    std::vector<Array<const uint8_t, 2>> kept;
     for (size_t i = 0; i < count; ++i) {
         check_addition(downs[i], ups[i], rows[i], x, outs[i]);
         if (rows[i].size() > 0) additions.push_back({downs[i]->matrix, ups[i]->matrix, scales[i], rows[i].data(), size(rows[i], 0), size(outs[i], 1), x.data(), outs[i].data(), nullptr});
+        kept.insert(kept.end(), {downs[i]->rows, ups[i]->rows});
     }
     if (additions.empty()) return;
-    const nb::gil_scoped_release unlocked;
-    self.add_low_rank(additions);
+    perform(self, [x, additions, kept, rows, outs](Processor& processor) mutable { processor.add_low_rank(additions); });
 }
 
-void embed(Processor& self, const Array<const int32_t, 1>& ids, const Weight& table, const Array<float, 2>& out) {
+template <class Self>
+void embed(Self& self, const Array<const int32_t, 1>& ids, const Weight& table, const Array<float, 2>& out) {
     check_shape(out, size(ids, 0), table.matrix.columns, "out");
     for (int64_t i = 0; i < size(ids, 0); ++i)
         check(ids.data()[i] >= 0 && ids.data()[i] < table.matrix.rows, "the id " + text(ids.data()[i]) + " is not in a table of " + text(table.matrix.rows) + " rows");
-    const nb::gil_scoped_release unlocked;
-    self.embed(table.matrix, ids.data(), size(ids, 0), out.data());
+    perform(self, [ids, matrix = table.matrix, kept = table.rows, out](Processor& processor) { processor.embed(matrix, ids.data(), size(ids, 0), out.data()); });
 }
 
-void norm(Processor& self, const Array<float, 2>& x, const std::optional<Array<const float, 2>>& delta, const Array<const float, 1>& weight,
+template <class Self>
+void norm(Self& self, const Array<float, 2>& x, const std::optional<Array<const float, 2>>& delta, const Array<const float, 1>& weight,
           float epsilon, const Array<float, 2>& out) {
     check(size(x, 1) > 0, "x must have columns");
     check_shape(out, size(x, 0), size(x, 1), "out");
     check_length(weight, size(x, 1), "weight");
     if (delta) check_shape(*delta, size(x, 0), size(x, 1), "delta");
-    const nb::gil_scoped_release unlocked;
-    self.norm(x.data(), delta ? delta->data() : nullptr, weight.data(), out.data(), size(x, 0), size(x, 1), epsilon);
+    perform(self, [x, delta, weight, epsilon, out](Processor& processor) {
+        processor.norm(x.data(), delta ? delta->data() : nullptr, weight.data(), out.data(), size(x, 0), size(x, 1), epsilon);
+    });
 }
 
-void gate(Processor& self, const Array<float, 2>& gate, const Array<const float, 2>& up) {
+template <class Self>
+void gate(Self& self, const Array<float, 2>& gate, const Array<const float, 2>& up) {
     check_shape(up, size(gate, 0), size(gate, 1), "up");
-    const nb::gil_scoped_release unlocked;
-    self.gate(gate.data(), up.data(), static_cast<int64_t>(gate.size()));
+    perform(self, [gate, up](Processor& processor) { processor.gate(gate.data(), up.data(), static_cast<int64_t>(gate.size())); });
 }
 
 bool encode(Processor& self, const Array<const uint8_t, 2>& rows, int from, int to, const Array<uint8_t, 2>& out) {
@@ -240,7 +273,8 @@ bool encode(Processor& self, const Array<const uint8_t, 2>& rows, int from, int 
     return self.encode(static_cast<Block>(from), rows.data(), static_cast<Block>(to), out.data(), size(rows, 0) * columns);
 }
 
-void attend(Processor& self, const Array<const float, 2>& q, const Array<const float, 2>& k, const Array<const float, 2>& v, Cache& cache,
+template <class Self>
+void attend(Self& self, const Array<const float, 2>& q, const Array<const float, 2>& k, const Array<const float, 2>& v, Cache& cache,
             int64_t layer, const CheckedStep& step, int64_t num_heads, double softmax_scale, bool interleaved, const Array<float, 2>& out) {
     const CacheShape& shape = cache.shape();
     check(layer >= 0 && layer < shape.num_layers, "layer must be 0-" + text(shape.num_layers - 1) + ", got " + text(layer));
@@ -251,8 +285,10 @@ void attend(Processor& self, const Array<const float, 2>& q, const Array<const f
     check_shape(k, step.tokens, shape.num_kv_heads * shape.head_dim, "k");
     check_shape(v, step.tokens, shape.num_kv_heads * shape.head_dim, "v");
     check_shape(out, step.tokens, num_heads * shape.head_dim, "out");
-    const nb::gil_scoped_release unlocked;
-    self.attend(cache, layer, step, {num_heads, static_cast<float>(softmax_scale), interleaved}, q.data(), k.data(), v.data(), out.data());
+    const AttendShape heads{num_heads, static_cast<float>(softmax_scale), interleaved};
+    perform(self, [q, k, v, &cache, layer, &step, heads, out, kept = std::make_pair(nb::find(cache), nb::find(step))](Processor& processor) {
+        processor.attend(cache, layer, step, heads, q.data(), k.data(), v.data(), out.data());
+    });
 }
 
 void check_probe(int threads, double seconds) {
@@ -286,6 +322,17 @@ std::vector<std::vector<std::string>> probes() {
     return rows;
 }
 
+template <class Self>
+void define_operations(nb::class_<Self>& type) {
+    type.def("linear", linear<Self>, nb::arg("x").noconvert(), "weights"_a, "biases"_a, nb::arg("outs").noconvert())
+        .def("add_low_rank", add_low_rank<Self>, nb::arg("x").noconvert(), "downs"_a, "ups"_a, "scales"_a, nb::arg("rows").noconvert(), nb::arg("outs").noconvert())
+        .def("embed", embed<Self>, nb::arg("ids").noconvert(), "table"_a, nb::arg("out").noconvert())
+        .def("norm", norm<Self>, nb::arg("x").noconvert(), nb::arg("delta").noconvert().none(), nb::arg("weight").noconvert(), "epsilon"_a, nb::arg("out").noconvert())
+        .def("gate", gate<Self>, nb::arg("gate").noconvert(), nb::arg("up").noconvert())
+        .def("attend", attend<Self>, nb::arg("q").noconvert(), nb::arg("k").noconvert(), nb::arg("v").noconvert(), "cache"_a, "layer"_a, "step"_a,
+             "num_heads"_a, "softmax_scale"_a, "interleaved"_a, nb::arg("out").noconvert());
+}
+
 }  // namespace
 
 NB_MODULE(_native, module) {
@@ -316,18 +363,15 @@ NB_MODULE(_native, module) {
     nb::class_<CheckedStep>(module, "Step")
         .def("__init__", make_step, nb::arg("positions").noconvert(), nb::arg("row_starts").noconvert(), nb::arg("page_table").noconvert(),
              "num_pages"_a, nb::arg("inverse_frequencies").noconvert(), "amplitude"_a);
-    nb::class_<Processor>(module, "Processor")
-        .def("__init__", make_processor, "threads"_a, "isa"_a)
+    nb::class_<Processor> processor(module, "Processor");
+    processor.def("__init__", make_processor, "threads"_a, "isa"_a)
         .def_prop_ro("threads", &Processor::threads)
         .def_prop_ro("isa", &Processor::isa)
-        .def("linear", linear, nb::arg("x").noconvert(), "weights"_a, "biases"_a, nb::arg("outs").noconvert())
-        .def("add_low_rank", add_low_rank, nb::arg("x").noconvert(), "downs"_a, "ups"_a, "scales"_a, nb::arg("rows").noconvert(), nb::arg("outs").noconvert())
-        .def("embed", embed, nb::arg("ids").noconvert(), "table"_a, nb::arg("out").noconvert())
-        .def("norm", norm, nb::arg("x").noconvert(), nb::arg("delta").noconvert().none(), nb::arg("weight").noconvert(), "epsilon"_a, nb::arg("out").noconvert())
-        .def("gate", gate, nb::arg("gate").noconvert(), nb::arg("up").noconvert())
-        .def("encode", encode, nb::arg("rows").noconvert(), "from_id"_a, "to_id"_a, nb::arg("out").noconvert())
-        .def("attend", attend, nb::arg("q").noconvert(), nb::arg("k").noconvert(), nb::arg("v").noconvert(), "cache"_a, "layer"_a, "step"_a,
-             "num_heads"_a, "softmax_scale"_a, "interleaved"_a, nb::arg("out").noconvert());
+        .def("encode", encode, nb::arg("rows").noconvert(), "from_id"_a, "to_id"_a, nb::arg("out").noconvert());
+    define_operations(processor);
+    nb::class_<Queue> queue(module, "Queue");
+    queue.def("__init__", [](Queue* self, Processor& on) { new (self) Queue{on, {}}; }, "processor"_a, nb::keep_alive<1, 2>()).def("run", run);
+    define_operations(queue);
 }
 
 }  // namespace camelid

@@ -11,8 +11,10 @@
 //   integers  zero_i set1_i load_i add_i sub_i mul_i shift_left shift_right (of signed numbers) and_i min_i max_i highest_i
 //             abs_bits to_int (nearest even) to_float store_bytes
 //   bytes     load_bytes store_codes broadcast_quad (four bytes, 16 times) dwords bytes (the same bits as int32, and back)
-//             or_bytes flip_signs (^ 0x80) times_power(a, n) (small codes << n) look_up(codes, table of 16, aligned to 16)
+//             or_bytes flip_signs (^ 0x80) times_power(a, n) (codes << n; bits that leave a byte may be the next one's lower n) look_up(codes, table of 16, aligned to 16)
 //             field(v, shift, mask)       v >> shift & mask in each byte; shift + bits of mask <= 8
+//             shifted_down(v, n)          v >> n in each byte; the n upper bits may be anything
+//             pick_bits(mask, yes, no)    the bits of `yes` where the mask has ones, of `no` elsewhere, in each byte
 //             low_halves high_halves      the float16 in the low or the high half of each dword, as floats
 //             turn_columns(fourth, stride, at, out[4])   16 bytes of each of 16 rows; out[i] has the i-th dword of each. Row r is at
 //                                         fourth[r / 4] + r % 4 * stride + at

@@ -1,7 +1,8 @@
 // Blocks of the file to codes and scales, for 16 rows and 256 columns at a time: a slice. One struct for each block type; products and
 // `embed` start from these. Layouts: ggml-common.h of ggml; formats/block_decoders.py is the slow twin.
 //
-// `codes` hands its codes to `put(quad, codes)`; the quads of a sub-block come in order, and those of two sub-blocks may alternate.
+// `codes` hands its codes to `put(quad, codes)`; the quads of a sub-block come in order, and those of several sub-blocks may alternate. Every
+// kTogether quads, the sub-blocks that were begun are whole.
 //
 // A code is uint8, at most kMost, and stands for (code - offset); a weight is scale * (code - offset) + minimum, with a scale and a
 // minimum for every kSub weights. Everything comes out with the rows in lanes: quad i holds codes 4 i to 4 i + 3 of each row, scale[j] the
@@ -46,6 +47,8 @@ struct Rows {
             fourth_ahead[i] = settled(ahead + 4 * i * stride);
         }
     }
+    INLINE void fetch_first() const {}
+    INLINE void fetch_ahead(int) const {}
     INLINE const uint8_t* row(int i) const { return fourth[i / 4] + i % 4 * stride; }
     // 16 bytes of each row from byte `at` on, as four columns.
     INLINE void columns(int at, B* out) const {
@@ -69,18 +72,24 @@ struct Rows {
     }
 };
 
-// A slice of 16 rows that is turned already (ops.h). The slice behind it is the one that is read next.
+// A slice of 16 rows that is turned already (ops.h). The slice behind it is the one that is read next, and is fetched line by line while
+// this one is computed with: a core has a dozen lines under way at most, and more at once would hold up what it reads now.
 template <class Type>
 struct Turned {
+    static constexpr int kBytes = 16 * kSliceBytes<Type>, kLines = (kBytes + 63) / 64, kFirst = 6;
     const uint8_t* data;
+
+    INLINE void fetch(int begin, int end) const {
+        UNROLL
+        for (int line = begin; line < end; ++line) __builtin_prefetch(data + kBytes + 64 * line);
+    }
+    INLINE void fetch_first() const { fetch(0, kFirst); }
+    INLINE void fetch_ahead(int quad) const { fetch(kFirst + quad * (kLines - kFirst) / kQuads, kFirst + (quad + 1) * (kLines - kFirst) / kQuads); }
 
     INLINE const uint8_t* at(int byte) const { return data + turned_at(kShape<Type>, byte); }
     INLINE void columns(int byte, B* out) const {
         UNROLL
-        for (int i = 0; i < 4; ++i) {
-            __builtin_prefetch(at(byte) + 64 * i + 16 * kSliceBytes<Type>);
-            out[i] = load_bytes(at(byte) + 64 * i);
-        }
+        for (int i = 0; i < 4; ++i) out[i] = load_bytes(at(byte) + 64 * i);
     }
     INLINE I column(int byte) const { return dwords(load_bytes(at(byte))); }
     INLINE F halves(int byte) const { return load_half(reinterpret_cast<const uint16_t*>(at(byte))); }
@@ -102,7 +111,7 @@ VERB I signed_byte_of(const B* v, int j) { return shift_right(shift_left(dwords(
 template <Block Which, int Most, int Shift, bool Minimum>
 struct Small {
     static constexpr Block kType = Which;
-    static constexpr int kMost = Most, kOffsetShift = Shift, kSub = 32;
+    static constexpr int kMost = Most, kOffsetShift = Shift, kSub = 32, kTogether = 16;
     static constexpr bool kHasMinimum = Minimum;
     static constexpr int kBytes = block_shape(static_cast<int>(Which)).bytes;
 
@@ -187,7 +196,7 @@ struct IQ4_NL : Small<Block::IQ4_NL, 255, 7, false> {
 template <Block Which, int Most, int Shift, int Sub, bool Minimum>
 struct Large {
     static constexpr Block kType = Which;
-    static constexpr int kMost = Most, kOffsetShift = Shift, kSub = Sub;
+    static constexpr int kMost = Most, kOffsetShift = Shift, kSub = Sub, kTogether = Sub / 2;
     static constexpr bool kHasMinimum = Minimum;
 };
 
@@ -242,8 +251,10 @@ struct Q3_K : Large<Block::Q3_K, 7, 2, 16, false> {
 
 struct Q4_K : Large<Block::Q4_K, 15, kNoOffset, 32, true> {
     template <class From, class Put>
-    VERB void codes(const From& rows, Put put) { runs(rows, 16, put); }
-    // Runs of 32 bytes: 32 low halves, then 32 high halves.
+    VERB void codes(const From& rows, Put put) {
+        runs(rows, 16, [&](int quad, B nibbles) __attribute__((always_inline)) { put(quad, low_nibbles(nibbles)); });
+    }
+    // Runs of 32 bytes: 32 low halves, then 32 high halves. What is handed to `put` are the lower four bits; the upper ones may be anything.
     template <class From, class Put>
     VERB void runs(const From& rows, int at, Put put) {
         UNROLL
@@ -253,8 +264,8 @@ struct Q4_K : Large<Block::Q4_K, 15, kNoOffset, 32, true> {
             for (int i = 0; i < 2; ++i) rows.columns(at + 32 * run + 16 * i, v + 4 * i);
             UNROLL
             for (int i = 0; i < 8; ++i) {
-                put(16 * run + i, low_nibbles(v[i]));
-                put(16 * run + 8 + i, high_nibbles(v[i]));
+                put(16 * run + i, v[i]);
+                put(16 * run + 8 + i, shifted_down(v[i], 4));
             }
         }
     }
@@ -280,24 +291,36 @@ struct Q5_K : Large<Block::Q5_K, 31, kNoOffset, 32, true> {
         B fifth[8];
         UNROLL
         for (int i = 0; i < 2; ++i) rows.columns(16 + 16 * i, fifth + 4 * i);
-        Q4_K::runs(rows, 48, [&](int i, B v) __attribute__((always_inline)) { put(i, with_bits(v, field(fifth[i % 8], i / 8, 1), 4)); });
+        Q4_K::runs(rows, 48, [&](int quad, B nibbles) __attribute__((always_inline)) {
+            const int bit = quad / 8;  // of `fifth`
+            const B moved = bit < 4 ? times_power(fifth[quad % 8], 4 - bit) : shifted_down(fifth[quad % 8], bit - 4);
+            put(quad, pick_bits(15, nibbles, field(moved, 0, 16)));
+        });
     }
     template <class From>
     VERB void scales(const From& rows, F* scale, F* minimum) { Q4_K::scales(rows, scale, minimum); }
 };
 
 struct Q6_K : Large<Block::Q6_K, 63, 5, 16, false> {
+    static constexpr int kTogether = 32;  // so few registers hold what is not yet met
     template <class From, class Put>
     VERB void codes(const From& rows, Put put) {
         UNROLL
-        for (int half = 0; half < 2; ++half) {
-            B low[16], top[8];
+        for (int quarter = 0; quarter < 4; ++quarter) {
+            const int half = quarter / 2, at = quarter % 2;
+            B first[4], second[4], top[4];
+            rows.columns(64 * half + 16 * at, first);
+            rows.columns(64 * half + 16 * at + 32, second);
+            rows.columns(128 + 32 * half + 16 * at, top);
             UNROLL
-            for (int i = 0; i < 4; ++i) rows.columns(64 * half + 16 * i, low + 4 * i);
-            UNROLL
-            for (int i = 0; i < 2; ++i) rows.columns(128 + 32 * half + 16 * i, top + 4 * i);
-            UNROLL
-            for (int i = 0; i < 32; ++i) put(32 * half + i, with_bits(field(low[i % 16], 4 * (i / 16), 15), field(top[i % 8], 2 * (i / 8), 3), 4));
+            for (int i = 0; i < 4; ++i) {  // a byte of `top` has the upper two bits of four codes
+                const int quad = 32 * half + 4 * at + i;
+                const B even = field(top[i], 0, 0x33), odd = field(top[i], 2, 0x33);
+                put(quad, pick_bits(15, first[i], times_power(even, 4)));
+                put(quad + 8, pick_bits(15, second[i], times_power(odd, 4)));
+                put(quad + 16, pick_bits(15, shifted_down(first[i], 4), even));
+                put(quad + 24, pick_bits(15, shifted_down(second[i], 4), odd));
+            }
         }
     }
     template <class From>

@@ -21,7 +21,11 @@ struct PanelScratch {
 
 template <class Type, class From>
 static __attribute__((noinline)) void fill_panel(const From& rows, Panel& panel) {
-    Type::codes(rows, [&](int quad, B codes) __attribute__((always_inline)) { store_codes(panel.codes[quad], codes); });
+    rows.fetch_first();
+    Type::codes(rows, [&](int quad, B codes) __attribute__((always_inline)) {
+        rows.fetch_ahead(quad);
+        store_codes(panel.codes[quad], codes);
+    });
     F scales[16], minimums[16];
     Type::scales(rows, scales, minimums);
     UNROLL
@@ -144,35 +148,46 @@ static void multiply_tile(const Product& p, int64_t row, int64_t end, int64_t ba
 
 // ---- one token
 
-// The integer sums of two sub-blocks at a time, and the float sum that they go into.
-template <class How>
+// The integer sums of the sub-blocks whose quads alternate, and the float sum that they go into once they are whole.
+template <class Type>
 struct Meet {
+    using How = MeetingOf<Type>;
+    static constexpr int kQuadsApiece = How::kSub / 4, kSubBlocks = Type::kTogether / kQuadsApiece;
     const Slice& x;
+    const F* scales;
+    const F* minimums;
     F sum;
-    P part[2];
-    I total[2];
+    int met = 0;
+    P part[kSubBlocks];
+    I total[kSubBlocks];
 
-    INLINE void add(int quad, const W<How::kMost>& w, const F* scales, const F* minimums) {
-        constexpr int kQuadsApiece = How::kSub / 4;
-        const int j = quad / kQuadsApiece, at = quad % kQuadsApiece;
+    INLINE void add(int quad, const W<How::kMost>& w) {
+        const int j = quad / kQuadsApiece % kSubBlocks, at = quad % kQuadsApiece;
         const B four = broadcast_quad(x.codes + 4 * quad);
-        part[j % 2] = at % How::kGroup == 0 ? products<How::kMost>(w, four) : add_products<How::kMost>(part[j % 2], w, four);
-        if (at % How::kGroup < How::kGroup - 1) return;
-        total[j % 2] = at == How::kGroup - 1 ? widened(part[j % 2]) : add_i(total[j % 2], widened(part[j % 2]));
-        if (at == kQuadsApiece - 1) add_sub_block(j, scales[j], minimums[j]);
+        part[j] = at % How::kGroup == 0 ? products<How::kMost>(w, four) : add_products<How::kMost>(part[j], w, four);
+        if (at % How::kGroup == How::kGroup - 1) total[j] = at == How::kGroup - 1 ? widened(part[j]) : add_i(total[j], widened(part[j]));
+        if (++met % Type::kTogether == 0) add_sub_blocks(met / kQuadsApiece - kSubBlocks);
     }
-    INLINE void add_sub_block(int j, F scale, F minimum) {
-        sum = fused(mul(scale, set1(x.scales[How::kSub * j / 32])), to_float(without_offset<How>(total[j % 2], x, j)), sum);
-        if constexpr (How::kHasMinimum) sum = fused(minimum, low<How>(x, j), sum);
+    INLINE void add_sub_blocks(int first) {
+        UNROLL
+        for (int k = 0; k < kSubBlocks; ++k) {
+            const int j = first + k;
+            sum = fused(mul(scales[j], set1(x.scales[How::kSub * j / 32])), to_float(without_offset<How>(total[k], x, j)), sum);
+            if constexpr (How::kHasMinimum) sum = fused(minimums[j], low<How>(x, j), sum);
+        }
     }
 };
 
 template <class Type, class From>
 static __attribute__((noinline)) void meet_slice(const From& rows, const Slice& x, float* sums) {
     F scales[16], minimums[16];
+    rows.fetch_first();
     Type::scales(rows, scales, minimums);
-    Meet<MeetingOf<Type>> meet{x, load(sums), {}, {}};
-    Type::codes(rows, [&](int quad, B codes) __attribute__((always_inline)) { meet.add(quad, prepare<MeetingOf<Type>::kMost>(codes), scales, minimums); });
+    Meet<Type> meet{x, scales, minimums, load(sums), 0, {}, {}};
+    Type::codes(rows, [&](int quad, B codes) __attribute__((always_inline)) {
+        rows.fetch_ahead(quad);
+        meet.add(quad, prepare<MeetingOf<Type>::kMost>(codes));
+    });
     store(sums, meet.sum);
 }
 

@@ -185,6 +185,11 @@ VERB F low_halves(B x) {
 }
 VERB F high_halves(B x) { return low_halves({_mm256_srli_epi32(x.a, 16), _mm256_srli_epi32(x.b, 16)}); }
 VERB B or_bytes(B x, B y) { return {_mm256_or_si256(x.a, y.a), _mm256_or_si256(x.b, y.b)}; }
+VERB B pick_bits(int mask, B yes, B no) {
+    const __m256i bits = _mm256_set1_epi8(static_cast<char>(mask));
+    return {_mm256_or_si256(_mm256_and_si256(bits, yes.a), _mm256_andnot_si256(bits, no.a)), _mm256_or_si256(_mm256_and_si256(bits, yes.b), _mm256_andnot_si256(bits, no.b))};
+}
+VERB B shifted_down(B x, int n) { return {_mm256_srli_epi16(x.a, n), _mm256_srli_epi16(x.b, n)}; }
 VERB B times_power(B x, int n) { return {_mm256_slli_epi16(x.a, n), _mm256_slli_epi16(x.b, n)}; }
 VERB B look_up(B codes, const uint8_t* table) {
     const __m256i values = _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(table)));

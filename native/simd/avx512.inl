@@ -161,6 +161,8 @@ VERB B field(B v, int shift, int mask) { return _mm512_and_si512(_mm512_srli_epi
 VERB F low_halves(B v) { return _mm512_cvtph_ps(_mm512_maskz_cvtepi32_epi16(0xffff, v)); }
 VERB F high_halves(B v) { return low_halves(_mm512_srli_epi32(v, 16)); }
 VERB B or_bytes(B a, B b) { return _mm512_or_si512(a, b); }
+VERB B pick_bits(int mask, B yes, B no) { return _mm512_ternarylogic_epi32(_mm512_set1_epi8(static_cast<char>(mask)), yes, no, 0xca); }
+VERB B shifted_down(B v, int n) { return _mm512_srli_epi16(v, static_cast<unsigned>(n)); }
 VERB B times_power(B a, int n) { return _mm512_slli_epi16(a, static_cast<unsigned>(n)); }
 VERB B look_up(B codes, const uint8_t* table) {
     return _mm512_shuffle_epi8(_mm512_broadcast_i32x4(_mm_load_si128(reinterpret_cast<const __m128i*>(table))), codes);

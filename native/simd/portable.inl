@@ -123,6 +123,8 @@ VERB uint16_t half_of(const B& x, int i) { uint16_t r; memcpy(&r, x.v + 2 * i, 2
 VERB F low_halves(const B& x) { F r; EACH r.v[i] = half_to_float(half_of(x, 2 * i)); return r; }
 VERB F high_halves(const B& x) { F r; EACH r.v[i] = half_to_float(half_of(x, 2 * i + 1)); return r; }
 VERB B or_bytes(B a, const B& b) { EACH_BYTE a.v[i] |= b.v[i]; return a; }
+VERB B pick_bits(int mask, B yes, const B& no) { EACH_BYTE yes.v[i] = static_cast<uint8_t>((yes.v[i] & mask) | (no.v[i] & ~mask)); return yes; }
+VERB B shifted_down(B a, int n) { EACH_BYTE a.v[i] = static_cast<uint8_t>(a.v[i] >> n); return a; }
 VERB B flip_signs(B a) { EACH_BYTE a.v[i] ^= 0x80; return a; }
 VERB B times_power(B a, int n) { EACH_BYTE a.v[i] = static_cast<uint8_t>(a.v[i] << n); return a; }
 VERB B look_up(B a, const uint8_t* table) { EACH_BYTE a.v[i] = table[a.v[i]]; return a; }

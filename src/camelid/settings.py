@@ -476,11 +476,11 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "fast_copies",
         ("CAMELID_FAST_COPIES",),
-        parse_choice("auto", "on", "existing", "off"),
+        parse_choice("auto", "on", "first", "existing", "off"),
         _DEFAULT_MODEL.fast_copies,
         "Whether a model that runs on the CPU gets a second copy of its weights on disk, laid out for the processor, "
-        "which is read in place of the first: `on`; `auto`, where the disk has ten times its size free; `existing`, "
-        "only those that are there; `off`. Answers are the same with and without.",
+        "which is read in place of the first: `on`, in the background; `auto`, where the disk has ten times its size "
+        "free; `first`, before the model answers; `existing`, only those that are there; `off`. Answers are the same.",
         "CHOICE",
     ),
     Setting(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import gc
 import os
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 from numpy.typing import NDArray
 
 from camelid.backends.base import AttentionSpec, Batch, CacheType, RopePairs, Tensor
-from camelid.backends.cpu._native import Cache, Processor, Step, Weight, available_isas
+from camelid.backends.cpu._native import Cache, Processor, Queue, Step, Weight, available_isas
 from camelid.backends.cpu.backend import CpuBackend
 from camelid.errors import InvalidSetting, OutOfMemory, UnsupportedFormat
 from camelid.formats.blocks import BlockType
@@ -51,7 +53,7 @@ def processor() -> Processor:
     return Processor(2, available_isas()[-1])
 
 
-WRONG: dict[str, tuple[type[Exception], Callable[[Processor], object]]] = {
+WRONG: dict[str, tuple[type[Exception], Callable[[Processor | Queue], object]]] = {
     "block type": (ValueError, lambda p: Weight(np.zeros((1, 36), np.uint8), 9, 32)),
     "negative block type": (ValueError, lambda p: Weight(np.zeros((1, 36), np.uint8), -1, 32)),
     "row of half a block": (ValueError, lambda p: Weight(np.zeros((1, 34), np.uint8), 8, 48)),
@@ -96,11 +98,12 @@ WRONG: dict[str, tuple[type[Exception], Callable[[Processor], object]]] = {
 }
 
 
+@pytest.mark.parametrize("is_queued", [False, True], ids=["at once", "queued"])
 @pytest.mark.parametrize("name", WRONG)
-def test_what_is_wrong_raises_and_nothing_breaks(processor: Processor, name: str) -> None:
+def test_what_is_wrong_raises_and_nothing_breaks(processor: Processor, name: str, is_queued: bool) -> None:
     error, call = WRONG[name]
     with pytest.raises(error):
-        call(processor)
+        call(Queue(processor) if is_queued else processor)
 
 
 @pytest.mark.parametrize(
@@ -133,6 +136,49 @@ def test_nothing_at_all_is_computed_without_complaint(processor: Processor) -> N
     processor.gate(zeros(0, 8), zeros(0, 8))
     empty = Step(ints(), ints(0), np.empty((0, 0), np.int32), 4, np.empty(0), 1.0)
     processor.attend(zeros(0, 8), zeros(0, 8), zeros(0, 8), Cache(1, 4, 1, 8, 16), 0, empty, 1, 1.0, True, zeros(0, 8))
+
+
+class TestQueues:
+    """Operations that are asked for first and done together."""
+
+    def test_nothing_is_done_before_it_is_told_to_run_and_nothing_twice(self, processor: Processor) -> None:
+        queue, x = Queue(processor), np.ones((1, 8), np.float32)
+        up = np.full((1, 8), 2, np.float32)
+        queue.gate(x, up)
+        assert (x == 1).all()
+        queue.run()
+        after = x.copy()
+        assert (after != 1).all()
+        queue.run()
+        np.testing.assert_array_equal(x, after)
+
+    def test_they_run_in_the_order_in_which_they_came(self, processor: Processor) -> None:
+        rng, outs = np.random.default_rng(0), []
+        values, start = rng.standard_normal((8, 8), dtype=np.float32), rng.standard_normal((3, 8), dtype=np.float32)
+        for operations in (processor, Queue(processor)):
+            weight, x, out = Weight(values.view(np.uint8), 0, 8), start.copy(), zeros(3, 8)
+            operations.norm(x, None, np.ones(8, np.float32), 1e-5, out)
+            operations.linear(out, [weight], (), [x])
+            operations.gate(x, out)
+            outs.append(x)
+            if isinstance(operations, Queue):
+                operations.run()
+        np.testing.assert_array_equal(outs[1], outs[0])
+
+    def test_what_they_work_on_is_kept_though_nobody_else_holds_it(self, processor: Processor) -> None:
+        queue, out = Queue(Processor(1, "portable")), zeros(1, 8)
+        queue.embed(ints(1), Weight(np.full((2, 32), 64, np.uint8), 0, 8), out)
+        cache, q = Cache(1, 4, 1, 8, 16), zeros(1, 8)
+        queue.attend(
+            q, zeros(1, 8), zeros(1, 8), cache, 0, step([0], [0, 1], [(0,)]), 1, 1.0, True, attended := zeros(1, 8)
+        )
+        held = sys.getrefcount(cache)
+        del q
+        gc.collect()
+        queue.run()
+        assert (out == np.frombuffer(b"@@@@", np.float32)).all()
+        assert not attended.any()
+        assert sys.getrefcount(cache) == held - 1  # and then let go
 
 
 class EveryOperation:
@@ -266,13 +312,16 @@ def test_the_extension_that_is_built_has_what_its_stub_says():
     from camelid.backends.cpu import _native
 
     stub = ast.parse(Path(_native.__file__).with_name("_native.pyi").read_text(encoding="utf-8"))
+    methods: dict[str, list[str]] = {}
     for node in stub.body:
         if isinstance(node, ast.FunctionDef):
             assert callable(getattr(_native, node.name, None)), node.name
         if isinstance(node, ast.ClassDef):
-            built = getattr(_native, node.name)
-            methods = [each.name for each in node.body if isinstance(each, ast.FunctionDef)]
-            assert [name for name in methods if not hasattr(built, name)] == [], node.name
+            inherited = [name for base in node.bases if isinstance(base, ast.Name) for name in methods[base.id]]
+            methods[node.name] = [each.name for each in node.body if isinstance(each, ast.FunctionDef)] + inherited
+    for name, expected in methods.items():
+        if not name.startswith("_"):  # what the stub alone has, to say a thing once
+            assert [each for each in expected if not hasattr(getattr(_native, name), each)] == [], name
 
 
 class TestAdapters:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -40,8 +41,9 @@ class Products:
         self._weights = weights
 
     def forward(self, ops: Ops, batch: Batch) -> Array:
-        rng = np.random.default_rng(0)
-        return np.hstack([ops.linear(rng.random((3, one.columns), np.float32), [one])[0] for one in self._weights])
+        rng, every = np.random.default_rng(0), np.arange(3, dtype=np.int32)
+        products = [ops.linear(rng.random((3, one.columns), np.float32), [one])[0] for one in self._weights]
+        return np.hstack([ops.rows(product, every) for product in products])
 
 
 def placed(backend: CpuBackend) -> list[Weight]:
@@ -97,6 +99,18 @@ def test_the_next_loading_reads_the_copy_with_the_same_results(load: Load) -> No
     backend = CpuBackend(threads=1)
     FastCopies.of(load, backend).use()
     np.testing.assert_array_equal(results(backend), expected)
+
+
+def test_a_copy_that_is_wished_first_is_made_before_anything_is_computed(load: Load) -> None:
+    settings = replace(load.settings, fast_copies="first")
+    wished = Load(load.path, settings, num_pages=1, context_length=32)
+    backend = CpuBackend(threads=1)
+    placed(backend)
+    copies = FastCopies.of(wished, backend)
+    assert copies.make_first()
+    copies.use()
+    placed(backend)
+    assert uses_copy(load)
 
 
 def test_a_copy_of_what_the_file_was_before_is_not_read_and_is_made_anew(load: Load) -> None:

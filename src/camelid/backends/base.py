@@ -214,7 +214,10 @@ class Drawn:
 
 
 class Ops(Protocol):
-    """The operations. T counts the new tokens of the whole batch; activations are (T, n) float."""
+    """The operations. T counts the new tokens of the whole batch; activations are (T, n) float.
+
+    Only operations look into what operations return: it may not be filled before the forward pass has ended.
+    """
 
     def embed(self, ids: NDArray[np.int32], table: Weight) -> Array:
         """Return the rows `ids` of the embedding table: (T, dim)."""

@@ -135,7 +135,8 @@ async def opened(name: str, settings: ModelSettings, needs: Needs) -> AsyncItera
         max_sequences=max(needs.streams, settings.max_sequences),
         max_waiting=max(needs.streams, settings.max_waiting),
         context_length=settings.context_length or needs.context,
-        fast_copies="off" if settings.fast_copies == "off" else "existing",  # to make one would disturb
+        # To make one meanwhile would disturb.
+        fast_copies=settings.fast_copies if settings.fast_copies in ("first", "off") else "existing",
     )
     runtime = Runtime(settings, in_process=True)
     try:

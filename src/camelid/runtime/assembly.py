@@ -58,6 +58,9 @@ def open_engine(load: Load, say: Callable[[str], None]) -> tuple[Engine | Encode
     checkpoint = open_adapted(load.path, load.adapters)
     table = Adapters()
     model = load_model(checkpoint, backend, table)  # what the backend keeps of the mapping keeps it open
+    if copies.make_first():
+        copies.use()
+        model = load_model(checkpoint, backend, table)
     copies.make_later()
     limits = _limits(load, model.spec)
     if model.spec.encoder is not None:

@@ -1,7 +1,8 @@
 """Fast copies of models: where they lie, when one is used, when one is made.
 
 A backend may read weights faster from a copy in a layout of its own (`backends.base.Copier`). It is made once, in the
-background, after a model has been loaded for a while, and used from the next loading on. Nothing depends on it: where
+background, after a model has been loaded for a while, and used from the next loading on; or first of all, where that
+is wished. Nothing depends on it: where
 there is none, or the disk takes none, the model's own file is read.
 """
 
@@ -63,18 +64,26 @@ class FastCopies:
             self.backend.read_from(copy)
             _log.info("reading weights from %s", copy.path)
 
+    def make_first(self) -> bool:
+        """Make the copy now if that is wished, there is none and there is room; say whether it can be read from."""
+        work = self._work() if self.wish == "first" else None
+        return work is not None and make(*work)
+
     def make_later(self) -> None:
         """Make the copy in a while, in the background, if there is none and there is room for it."""
-        if self.place is None or not isinstance(self.backend, Copier) or self.wish == "existing":
-            return
+        work = self._work() if self.wish in ("auto", "on") else None
+        if work is not None:
+            threading.Thread(target=_make_in_background, args=work, name="copying", daemon=True).start()
+
+    def _work(self) -> tuple[CopyPlace, Origin, Sequence[Matrix], Fill] | None:
+        """Return what is to be copied, and where to; None if nothing is, or there is no room."""
+        if self.place is None or not isinstance(self.backend, Copier):
+            return None
         matrices, fill = self.backend.copyable()
         size = copy_bytes(matrices)
-        if size >= LEAST_BYTES and _has_room(self.place, size, self.wish):
-            origin = origin_of(self.place, self.backend)
-            thread = threading.Thread(
-                target=_make_in_background, args=(self.place, origin, matrices, fill), name="copying", daemon=True
-            )
-            thread.start()
+        if size < LEAST_BYTES or not _has_room(self.place, size, self.wish):
+            return None
+        return self.place, origin_of(self.place, self.backend), matrices, fill
 
 
 def origin_of(place: CopyPlace, backend: Copier) -> Origin:
@@ -85,7 +94,7 @@ def origin_of(place: CopyPlace, backend: Copier) -> Origin:
 def _has_room(place: CopyPlace, size: int, wish: str) -> bool:
     folder = next(parent for parent in place.path.parents if parent.exists())
     free = shutil.disk_usage(folder).free
-    return free >= size + SPARE_BYTES and (wish == "on" or free >= AMPLE * size)
+    return free >= size + SPARE_BYTES and (wish != "auto" or free >= AMPLE * size)
 
 
 def _make_in_background(place: CopyPlace, origin: Origin, matrices: Sequence[Matrix], fill: Fill) -> None:

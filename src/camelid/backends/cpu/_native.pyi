@@ -73,14 +73,9 @@ class Step:
         amplitude: float,
     ) -> None: ...
 
-class Processor:
-    """The kernels of one instruction set on a pool of threads. Operations of several callers take turns."""
+class _Operations:
+    """Each is checked at once; when it is done, the class says."""
 
-    def __init__(self, threads: int, isa: str) -> None: ...
-    @property
-    def threads(self) -> int: ...
-    @property
-    def isa(self) -> str: ...
     def linear(
         self,
         x: NDArray[np.float32],
@@ -120,12 +115,6 @@ class Processor:
     def gate(self, gate: NDArray[np.float32], up: NDArray[np.float32]) -> None:
         """Write silu(gate) × up over `gate`."""
 
-    def encode(self, rows: NDArray[np.uint8], from_id: int, to_id: int, out: NDArray[np.uint8]) -> bool:
-        """Encode rows of F32, F16 or BF16 into blocks of another type; ids are GGML's.
-
-        False, with `out` half written, for a weight that the type cannot hold.
-        """
-
     def attend(
         self,
         q: NDArray[np.float32],
@@ -140,3 +129,24 @@ class Processor:
         out: NDArray[np.float32],
     ) -> None:
         """Rotate q and k, write k and v to the cache, attend causally into `out`, which is shaped like q."""
+
+class Processor(_Operations):
+    """The kernels of one instruction set on a pool of threads. Operations of several callers take turns."""
+
+    def __init__(self, threads: int, isa: str) -> None: ...
+    @property
+    def threads(self) -> int: ...
+    @property
+    def isa(self) -> str: ...
+    def encode(self, rows: NDArray[np.uint8], from_id: int, to_id: int, out: NDArray[np.uint8]) -> bool:
+        """Encode rows of F32, F16 or BF16 into blocks of another type; ids are GGML's.
+
+        False, with `out` half written, for a weight that the type cannot hold.
+        """
+
+class Queue(_Operations):
+    """Operations that wait until `run`. Their arrays are kept until then, and must not be changed."""
+
+    def __init__(self, processor: Processor) -> None: ...
+    def run(self) -> None:
+        """Do them in the order in which they came, and forget them."""

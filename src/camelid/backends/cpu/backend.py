@@ -99,7 +99,9 @@ class CpuBackend:
         """Copy the pages that `batch` names, run the forward pass, return the logits (W, V)."""
         if len(batch.page_copies) and self._pages is not None:
             self._pages.cache.copy_pages(np.ascontiguousarray(batch.page_copies, np.int32))
-        logits: Floats = model.forward(CpuOps(self._processor, self._pages, self._workers), batch)
+        ops = CpuOps(self._processor, self._pages, self._workers)
+        logits: Floats = model.forward(ops, batch)
+        ops.finish()
         return logits
 
     def read_page(self, page: int) -> NDArray[np.uint8]:
