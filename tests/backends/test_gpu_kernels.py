@@ -21,6 +21,7 @@ triton = pytest.importorskip("triton")
 
 from camelid.backends.gpu.kernels import fast, twin  # noqa: E402
 from camelid.backends.gpu.kernels.blocks import DECODERS, decode  # noqa: E402
+from camelid.backends.gpu.kernels.spans import Spans  # noqa: E402
 from camelid.backends.gpu.pages import Kept, to_codes  # noqa: E402
 from camelid.formats.blocks import BlockType, encode  # noqa: E402
 from camelid.formats.blocks import decode as decode_on_host  # noqa: E402
@@ -63,26 +64,21 @@ def test_attention_over_pages_equals_the_plain_one(heads: int, kv_heads: int, di
     positions = torch.tensor([60, 61, 62, 63, 64, 80, 0, 1, 2], device=DEVICE)
     row_starts = [0, 5, 6, 9]
     queries = normal(9, heads, dim)
-    found = fast.attend(queries, Kept(keys, values), table, row_starts, positions, 0.3)
+    spans = Spans(table, row_starts, positions)
+    found = fast.attend(queries, Kept(keys, values), spans, 0.3)
     kept = Kept(keys, torch.nan_to_num(values))
-    torch.testing.assert_close(
-        found, twin.attend(queries, kept, table, row_starts, positions, 0.3), rtol=1e-5, atol=1e-5
-    )
+    torch.testing.assert_close(found, twin.attend(queries, kept, spans, 0.3), rtol=1e-5, atol=1e-5)
 
     coded_keys, coded_values = to_codes(keys), to_codes(kept.values)
     coded_values[1][2, :, 17:] = float("nan")
     found = fast.attend(
         queries,
         Kept(coded_keys[0], coded_values[0], coded_keys[1], coded_values[1]),
-        table,
-        row_starts,
-        positions,
+        spans,
         0.3,
     )
     kept = Kept(coded_keys[0], coded_values[0], coded_keys[1], torch.nan_to_num(coded_values[1]))
-    torch.testing.assert_close(
-        found, twin.attend(queries, kept, table, row_starts, positions, 0.3), rtol=1e-5, atol=1e-5
-    )
+    torch.testing.assert_close(found, twin.attend(queries, kept, spans, 0.3), rtol=1e-5, atol=1e-5)
 
 
 COMPILE = """

@@ -10,7 +10,7 @@ from tests.fakes import FakeBackend
 
 from camelid.engine.request import GenerateRequest, Token
 from camelid.engine.settings import EngineSettings
-from camelid.errors import ContextOverflow, InvalidRequest, InvalidSetting, Overloaded, RequestsFailed
+from camelid.errors import ContextOverflow, InvalidRequest, InvalidSetting, OutOfMemory, Overloaded, RequestsFailed
 from camelid.types import FinishReason, Sampling
 
 GREEDY = Sampling(temperature=0)
@@ -458,3 +458,19 @@ def test_stats_name_levels_and_counts():
         "preemptions": 0,
         "embedded_texts": 0,
     }
+
+
+# ── a device without memory ──
+
+
+def test_a_step_that_does_not_fit_costs_the_largest_request_and_no_other() -> None:
+    backend = FakeBackend(40, VOCABULARY)
+    engine = fake_engine(backend)
+    small, large = request("small", 5), request("large", 60, first=3)
+    engine.submit(small)
+    engine.submit(large)
+    backend.failures.append(OutOfMemory("no memory for a moment"))
+    with pytest.raises(RequestsFailed, match="out of memory: no memory for a moment") as caught:
+        engine.step()
+    assert caught.value.request_ids == ("large",)
+    assert without_cache(run_to_end(engine)) == expected(small)

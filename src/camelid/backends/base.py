@@ -334,7 +334,10 @@ class Backend(Protocol):
         """Allocate the pages. Raises OutOfMemory."""
 
     def run(self, model: Forward, batch: Batch) -> Array:
-        """Copy the pages that `batch` names, run the forward pass, return the logits (W, V) as `sample` takes them."""
+        """Copy the pages that `batch` names, run the forward pass, return the logits (W, V) as `sample` takes them.
+
+        Raises OutOfMemory where what a batch needs for a moment is not to be had; nothing that is kept is lost.
+        """
 
     def read_page(self, page: int) -> NDArray[np.uint8]:
         """Return a copy of what the page holds in all layers: (page_bytes,)."""

@@ -112,7 +112,7 @@ def _penalize(scores: Scores, draw: Draw) -> None:
     Source: Keskar et al. 2019 (CTRL) for repetition; OpenAI's API reference for presence and frequency.
     """
     sampling = draw.sampling
-    prompt, answer = _window(draw)
+    prompt, answer = window(draw)
     if sampling.repetition_penalty != 1:
         seen = np.concatenate((prompt, answer))  # an id that occurs twice is computed twice from the old score: no harm
         old = scores[seen].astype(np.float64)
@@ -122,7 +122,7 @@ def _penalize(scores: Scores, draw: Draw) -> None:
         scores[ids] -= sampling.presence_penalty + sampling.frequency_penalty * counts
 
 
-def _window(draw: Draw) -> tuple[Indexes, Indexes]:
+def window(draw: Draw) -> tuple[Indexes, Indexes]:
     """Return the ids of the prompt and of the answer that the penalties look back on."""
     prompt, answer, window = draw.prompt, draw.answer, draw.sampling.penalty_window
     if window is not None:

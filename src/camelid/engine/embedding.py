@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camelid.backends.base import Array, Backend, Batch, Ops
-from camelid.errors import ContextOverflow, InvalidRequest, Overloaded
+from camelid.errors import ContextOverflow, InvalidRequest, OutOfMemory, Overloaded, RequestsFailed
 from camelid.models.spec import ModelSpec, Pooling
 
 from .pages import PagePool
@@ -116,12 +116,20 @@ class Embedder:
             self._give_back(text)
 
     def step(self) -> list[Embedded]:
-        """Read some more tokens, at most as many as one step may have; return the requests that are complete now."""
+        """Read some more tokens, at most as many as one step may have; return the requests that are complete now.
+
+        Raises RequestsFailed where that does not fit into memory: the request with the most tokens in it is gone.
+        """
         self._start_texts()
         chunks = self._chunks()
         if not chunks:
             return []
-        rows = self._backend.run(self._forward, self._batch(chunks))
+        try:
+            rows = np.asarray(self._backend.run(self._forward, self._batch(chunks)))  # some keep them on a device
+        except OutOfMemory as error:
+            request_id = max(chunks, key=lambda chunk: chunk[1])[0].request.id
+            self.abort(request_id)
+            raise RequestsFailed((request_id,), f"out of memory: {error.message}") from error
         complete = [self._take(text, count, part) for (text, count), part in self._parts(chunks, rows)]
         return [found for found in complete if found is not None]
 

@@ -17,6 +17,7 @@ from camelid.errors import (
     BrokenLogits,
     CamelidError,
     InvalidRequest,
+    OutOfMemory,
     Overloaded,
     RequestsFailed,
     UnsupportedModel,
@@ -149,8 +150,9 @@ class Engine:
     def step(self) -> list[Token]:
         """Run one step and return the tokens that it gave: at most one for each running sequence, possibly none.
 
-        Raises RequestsFailed when logits are broken, or a search found too few answers: the named requests are gone,
-        all others as before. Any other error is the backend's own, unchanged; every request is as before.
+        Raises RequestsFailed when logits are broken, a search found too few answers, or a step does not fit into a
+        device's memory, which costs the request with the most tokens in it: the named requests are gone, all others as
+        before. Any other error is the backend's own, unchanged; every request is as before.
         """
         self._give_up_fruitless()
         started_s = self._clock_s()
@@ -257,6 +259,10 @@ class Engine:
             for request_id in failed:
                 self.abort(request_id)
             raise RequestsFailed(tuple(failed), error.message) from error
+        except OutOfMemory as error:
+            request_id = _largest(plan).request.id
+            self.abort(request_id)
+            raise RequestsFailed((request_id,), f"out of memory: {error.message}") from error
         except RequestsFailed as error:
             for request_id in error.request_ids:
                 self.abort(request_id)
@@ -302,6 +308,11 @@ class Engine:
             self._requests.pop(request_id, None)
             if self._adapters.is_dropping:
                 self._adapters.drop_unused(self._used_adapters())
+
+
+def _largest(plan: Plan) -> Sequence:
+    """Return the sequence with the most tokens in a step; of equals, the one that came last."""
+    return max(plan.chunks, key=lambda chunk: (chunk.num_rows, chunk.sequence.age)).sequence
 
 
 def _no_adapter(key: str, path: str) -> PlacedAdapter:

@@ -37,7 +37,7 @@ from .fast_copies import FastCopies
 from .frames import Load
 from .prefix_files import PrefixFiles
 from .rank_frames import Join
-from .ranks import OtherRanks, SharedModel
+from .ranks import OtherRanks, SharedBackend
 
 
 def open_engine(load: Load, say: Callable[[str], None]) -> tuple[Engine | EncoderEngine, str]:
@@ -97,12 +97,12 @@ def _open_shared(load: Load, say: Callable[[str], None]) -> tuple[Engine, str]:
     try:
         backend = choose_backend(load.settings, others.team)
         say("placing the weights")
-        own = _open_share(load, others.team, backend)
+        model = _open_share(load, others.team, backend)
         others.wait()
-        model = SharedModel(own, others)
-        draft = _open_draft(load, own.spec, say)
-        limits = _limits(load, own.spec)
-        engine = Engine(model, backend, limits, encoder=model, draft=draft, on_close=others.close)
+        shared = SharedBackend(backend, others)
+        draft = _open_draft(load, model.spec, say)
+        limits = _limits(load, model.spec)
+        engine = Engine(model, shared, limits, encoder=model, draft=draft, on_close=others.close)
     except BaseException:
         others.close()
         raise

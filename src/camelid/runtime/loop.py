@@ -238,6 +238,11 @@ class EngineLoop:
 
     def _embed(self) -> None:
         start = time.monotonic()
-        complete = self._engine.embed()
+        complete: list[Embedded] = []
+        try:
+            complete = self._engine.embed()
+        except RequestsFailed as error:
+            for request_id in error.request_ids:
+                self._line.send(Failed(request_id, Failure.of(error)))
         self._steps += 1
         self._line.send(Read(self._steps, time.monotonic() - start, complete, dict(self._engine.stats())))

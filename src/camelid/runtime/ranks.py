@@ -20,10 +20,9 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from camelid.backends.base import Array, Batch, Ops, Team
+from camelid.backends.base import Array, Backend, Batch, Forward, Team
+from camelid.engine.embedding import HiddenStates
 from camelid.errors import ProtocolError, Unavailable
-from camelid.models.load import Model
-from camelid.models.spec import ModelSpec
 
 from .frames import Load, Unpacker, pack
 from .rank_frames import Join, NotJoined, answer_decoder, run_order
@@ -115,31 +114,20 @@ class OtherRanks:
             self._die()
 
 
-@dataclass(frozen=True, eq=False)
-class SharedModel:
-    """A model whose other ranks are told of everything that this one computes."""
+class SharedBackend:
+    """The backend of the first rank: the others are told of everything that it runs."""
 
-    model: Model
-    others: OtherRanks
+    def __init__(self, own: Backend, others: OtherRanks) -> None:
+        self._own, self._others = own, others
+        self.name = own.name
+        self.place, self.place_vector, self.place_low_rank = own.place, own.place_vector, own.place_low_rank
+        self.page_bytes, self.open_pages, self.memory = own.page_bytes, own.open_pages, own.memory
+        self.read_page, self.write_page, self.sample = own.read_page, own.write_page, own.sample
 
-    @property
-    def spec(self) -> ModelSpec:
-        """The architecture's numbers."""
-        return self.model.spec
-
-    def forward(self, ops: Ops, batch: Batch) -> Array:
-        """Run the new tokens of `batch` and return the logits of its wanted rows: (W, V)."""
-        self.others.tell(batch, is_hidden=False)
-        return self.model.forward(ops, batch)
-
-    def hidden(self, ops: Ops, batch: Batch) -> Array:
-        """Run the new tokens of `batch` and return their last hidden states: (T, dim)."""
-        self.others.tell(batch, is_hidden=True)
-        return self.model.hidden(ops, batch)
-
-    def scores(self, ops: Ops, batch: Batch) -> Array:
-        """Refuse: what has a classifier is not shared out. Raises UnsupportedModel."""
-        return self.model.scores(ops, batch)
+    def run(self, model: Forward, batch: Batch) -> Array:
+        """Run a batch on all ranks (see `Backend.run`). Raises Unavailable when one is gone."""
+        self._others.tell(batch, is_hidden=isinstance(model, HiddenStates))
+        return self._own.run(model, batch)
 
 
 def _start(number: int, command: Sequence[str]) -> _Rank:

@@ -7,7 +7,8 @@ no GPU, not a way to run models (the cpu backend is). It does not promise the sa
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -16,14 +17,19 @@ from numpy.typing import NDArray
 from camelid.errors import OutOfMemory, UnsupportedFormat
 
 from ..base import AttentionSpec, Batch, CacheType, Draw, Drawn, Forward, Memory, Tensor
+from .graphs import CudaRecorder, Graphs, Recorder
 from .kernels import twin
 from .ops import GpuOps, Kernels
 from .pages import Pages
 from .parallel import ALONE, Group
+from .sampling import Rows, sample
 from .sizes import page_bytes
+from .step import FixedStep
 from .weights import Pair, Placed, place
 
 _log = logging.getLogger(__name__)
+
+_Result = TypeVar("_Result")
 
 
 class GpuBackend:
@@ -35,13 +41,18 @@ class GpuBackend:
         dtype: torch.dtype | None = None,
         kernels: Kernels | None = None,
         group: Group = ALONE,
+        recorder: Recorder | None = None,
     ) -> None:
-        """Be ready to take weights in. `group`: the ranks that compute the model, this one among them."""
+        """Be ready to take weights in. `group`: the ranks that compute the model, this one among them; `recorder`: what
+        records steps, on a GPU CUDA graphs, elsewhere nothing.
+        """
         self._device = device or torch.device("cuda")
         self._dtype = dtype or _best_dtype(self._device)
         self._kernels = kernels or _kernels(self._device)
         self._pages: Pages | None = None
         self._group = group
+        self._recorder = recorder or (CudaRecorder(self._device) if self._device.type == "cuda" else None)
+        self._graphs: Graphs | None = None
 
     @property
     def name(self) -> str:
@@ -56,7 +67,7 @@ class GpuBackend:
             raise UnsupportedFormat(tensor.name, "its block type", tensor.block_type.name, "it cannot be decoded")
         try:
             return place(tensor, self._device, self._dtype)
-        except torch.cuda.OutOfMemoryError as error:
+        except torch.OutOfMemoryError as error:
             raise OutOfMemory(
                 f"{tensor.name} does not fit on the device beside the weights before it",
                 hint="take a smaller model or quantization, or --device cpu",
@@ -70,7 +81,7 @@ class GpuBackend:
         """Copy a pair of small matrices to the device, in the type of the products. Raises OutOfMemory."""
         try:
             parts = [torch.from_numpy(np.ascontiguousarray(one)).to(self._device, self._dtype) for one in (down, up)]
-        except torch.cuda.OutOfMemoryError as error:
+        except torch.OutOfMemoryError as error:
             raise OutOfMemory(
                 "an adapter does not fit on the device beside the model",
                 hint="unload another adapter, or take a smaller cache",
@@ -83,23 +94,47 @@ class GpuBackend:
 
     def open_pages(self, attention: AttentionSpec, cache_type: CacheType, num_pages: int) -> None:
         """Allocate the pages. Raises OutOfMemory."""
-        self._pages = None  # the old ones go first
+        self._pages = self._graphs = None  # the old ones go first
         try:
-            self._pages = Pages(attention, cache_type, num_pages, self._device)
-        except (torch.cuda.OutOfMemoryError, MemoryError) as error:
+            self._pages = Pages(attention, cache_type, num_pages + 1, self._device)  # the last pads recorded steps
+        except (torch.OutOfMemoryError, MemoryError) as error:
             raise OutOfMemory(
                 f"a cache of {num_pages} pages needs {num_pages * self.page_bytes(attention, cache_type) >> 20} MiB",
                 hint="ask for a shorter context (--context-length), or for fewer sequences at a time",
             ) from error
+        if self._recorder is not None:
+            self._graphs = Graphs(self._recorder, attention, num_pages, self._device, self._compute)
+
+    def run(self, model: Forward, batch: Batch) -> Rows:
+        """Copy the pages that `batch` names, run the forward pass, return the logits (W, V). Raises OutOfMemory."""
+        return self._within_memory(lambda: self._run(model, batch))
 
     @torch.inference_mode()
-    def run(self, model: Forward, batch: Batch) -> NDArray[np.float32]:
-        """Copy the pages that `batch` names, run the forward pass, return the logits (W, V)."""
+    def _run(self, model: Forward, batch: Batch) -> Rows:
         if self._pages is not None and len(batch.page_copies):
             self._pages.copy(torch.from_numpy(batch.page_copies.astype(np.int64)).to(self._device))
-        logits = model.forward(GpuOps(self._device, self._dtype, self._kernels, self._pages, self._group), batch)
-        found: NDArray[np.float32] = logits.float().cpu().numpy()
-        return found
+        logits = self._graphs.run(model, batch) if self._graphs is not None else None
+        return Rows(self._compute(model, batch) if logits is None else logits)
+
+    def _compute(self, model: Forward, asked: Batch | FixedStep) -> torch.Tensor:
+        """Return logits (W, V) float32."""
+        step = asked if isinstance(asked, FixedStep) else None
+        ops = GpuOps(self._device, self._dtype, self._kernels, self._pages, self._group, step)
+        logits: torch.Tensor = model.forward(ops, asked.batch if isinstance(asked, FixedStep) else asked)
+        return logits.float()
+
+    def _within_memory(self, work: Callable[[], _Result]) -> _Result:
+        """Do something that takes memory for a moment.
+
+        With several ranks it must not be caught: the others wait for this one in the middle of a sum.
+        """
+        try:
+            return work()
+        except torch.OutOfMemoryError as error:
+            if self._group.size > 1:
+                raise
+            torch.cuda.empty_cache()  # what others could use lies in pieces of sizes that nobody asks for now
+            raise OutOfMemory("a step does not fit on the device", hint="lower --prefill-chunk") from error
 
     def read_page(self, page: int) -> NDArray[np.uint8]:
         """Return a copy of what the page holds in all layers: (page_bytes,)."""
@@ -109,11 +144,9 @@ class GpuBackend:
         """Make the page hold what `read_page` gave."""
         self._open_pages().write_page(page, content)
 
-    def sample(self, logits: NDArray[np.float32], draws: Sequence[Draw]) -> list[Drawn]:
-        """Draw one token for each row of logits."""
-        from ..sampling import sample
-
-        return sample(logits, draws)
+    def sample(self, logits: Rows, draws: Sequence[Draw]) -> list[Drawn]:
+        """Draw one token for each row of logits, which stay on the device. Raises BrokenLogits, OutOfMemory."""
+        return self._within_memory(lambda: sample(logits, draws))
 
     def memory(self) -> Memory:
         """Return the device's memory."""

@@ -7,8 +7,6 @@ attention needs is put on the device once for all layers.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from itertools import pairwise
 from typing import Protocol
 
@@ -20,10 +18,12 @@ from torch.nn import functional
 
 from camelid.formats.blocks import BlockType
 
-from ..base import PAGE_TOKENS, AttentionSpec, Axis, Batch, RopePairs, RowChange
+from ..base import AttentionSpec, Axis, Batch, RopePairs, RowChange
 from .kernels.blocks import decode
+from .kernels.spans import Spans
 from .pages import Kept, Pages
 from .parallel import ALONE, Group
+from .step import FixedStep, Step
 from .weights import Dense, Placed
 
 DECODED_ROWS = 64  # from so many tokens on, decoding a weight once and multiplying densely is the quicker way
@@ -35,60 +35,8 @@ class Kernels(Protocol):
     def multiply(self, x: Tensor, rows: Tensor, block_type: BlockType) -> Tensor:
         """Return x · Wᵀ for a quantized weight."""
 
-    def attend(
-        self,
-        queries: Tensor,
-        kept: Kept,
-        table: Tensor,
-        row_starts: list[int],
-        positions: Tensor,
-        scale: float,
-    ) -> Tensor:
+    def attend(self, queries: Tensor, kept: Kept, spans: Spans, scale: float) -> Tensor:
         """Return causal attention over pages."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """A batch on the device: positions (T,), page and slot of each token (T,), cosines and sines (T, 1, pairs)."""
-
-    batch: Batch
-    device: torch.device
-    spec: AttentionSpec
-
-    @cached_property
-    def positions(self) -> Tensor:
-        """(T,)"""
-        return self._long(self.batch.positions)
-
-    @cached_property
-    def table(self) -> Tensor:
-        """(S, most pages)"""
-        return self._long(self.batch.page_table)
-
-    @cached_property
-    def pages(self) -> Tensor:
-        """The page that each token is written to: (T,)."""
-        lengths = np.diff(self.batch.row_starts)
-        rows = np.repeat(np.arange(len(lengths)), lengths)
-        return self._long(self.batch.page_table[rows, self.batch.positions // PAGE_TOKENS])
-
-    @cached_property
-    def slots(self) -> Tensor:
-        """The slot within its page: (T,)."""
-        return self.positions % PAGE_TOKENS
-
-    @cached_property
-    def turns(self) -> tuple[Tensor, Tensor]:
-        """Cosines and sines of the angles, which are taken in float64: (T, 1, pairs) float32 each."""
-        angles = self.batch.positions[:, None, None] * self.spec.inverse_frequencies
-        amplitude = self.spec.rope_amplitude
-        return self._float(np.cos(angles) * amplitude), self._float(np.sin(angles) * amplitude)
-
-    def _long(self, values: NDArray[np.int32]) -> Tensor:
-        return torch.from_numpy(values.astype(np.int64)).to(self.device)
-
-    def _float(self, values: NDArray[np.float64]) -> Tensor:
-        return torch.from_numpy(values.astype(np.float32)).to(self.device)
 
 
 class GpuOps:
@@ -101,18 +49,20 @@ class GpuOps:
         kernels: Kernels,
         pages: Pages | None,
         group: Group = ALONE,
+        step: Step | FixedStep | None = None,
     ) -> None:
+        """Be ready for a batch; `step`: what is known of it on the device already."""
         self._group = group
         self._device = device
         self._dtype = dtype
         self._kernels = kernels
         self._pages = pages
-        self._step: Step | None = None
+        self._step = step
         self._row_lists: dict[int, tuple[NDArray[np.int32], Tensor]] = {}  # by identity of the array, which is kept
 
     def embed(self, ids: NDArray[np.int32], table: Placed) -> Tensor:
         """Return the rows `ids` of the embedding table: (T, dim) float32."""
-        index = torch.from_numpy(ids.astype(np.int64)).to(self._device)
+        index = self._index(ids)
         if table.part is None:
             return _rows_of_table(index, table)
         own = index - table.part.start
@@ -159,9 +109,7 @@ class GpuOps:
         attended = self._kernels.attend(
             queries.to(self._dtype),
             self._pages.layer(layer),
-            step.table,
-            batch.row_starts.tolist(),
-            step.positions,
+            step.spans,
             spec.softmax_scale,
         )
         return attended.reshape(len(q), -1)
@@ -198,7 +146,7 @@ class GpuOps:
 
     def rows(self, x: Tensor, indexes: NDArray[np.int32]) -> Tensor:
         """Return the rows `indexes` of x."""
-        return x[torch.from_numpy(indexes.astype(np.int64)).to(self._device)]
+        return x[self._index(indexes)]
 
     def tanh(self, x: Tensor) -> Tensor:
         """Return tanh(x)."""
@@ -206,7 +154,7 @@ class GpuOps:
 
     def logits(self, x: Tensor, head: Placed, wanted: NDArray[np.int32]) -> Tensor:
         """Return the scores of all vocabulary entries for the rows `wanted`: (W, V) float32."""
-        rows = torch.from_numpy(wanted.astype(np.int64)).to(self._device)
+        rows = self._index(wanted)
         scores = self._product(x[rows].to(self._dtype), head).float()
         return scores if head.part is None else self._group.joined(scores, head.part.whole)
 
@@ -223,6 +171,11 @@ class GpuOps:
             return functional.linear(x, decode(weight.rows, weight.block_type).to(x.dtype))
         return self._kernels.multiply(x, weight.rows, weight.block_type)
 
+    def _index(self, values: NDArray[np.int32]) -> Tensor:
+        """Return indexes on the device: those of a step's own arrays may be there."""
+        found = self._step.find(values) if self._step is not None else None
+        return torch.from_numpy(values.astype(np.int64)).to(self._device) if found is None else found
+
     def _rows_of(self, change: RowChange) -> Tensor:
         """Return the rows of a change on the device: copied once for all layers of a batch."""
         key = id(change.rows)
@@ -232,7 +185,7 @@ class GpuOps:
             found = self._row_lists[key] = (change.rows, rows)
         return found[1]
 
-    def _step_of(self, batch: Batch, spec: AttentionSpec) -> Step:
+    def _step_of(self, batch: Batch, spec: AttentionSpec) -> Step | FixedStep:
         if self._step is None or self._step.batch is not batch:
             self._step = Step(batch, self._device, spec)
         return self._step

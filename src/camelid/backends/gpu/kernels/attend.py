@@ -7,8 +7,6 @@ running maximum and sum. Twin: `twin.attend`. Source: Dao 2023 (FlashAttention-2
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import torch
 import triton
 import triton.language as tl
@@ -17,6 +15,7 @@ from torch import Tensor
 from camelid.backends.base import PAGE_TOKENS
 
 from ..pages import Kept
+from .spans import Spans
 
 TILE = 16  # rows of a tile at least: what a tensor core takes
 
@@ -66,33 +65,21 @@ def _attend(
     tl.store(out + at, result.to(out.dtype.element_ty), mask=is_row[:, None] & is_lane[None, :])
 
 
-def attend(
-    queries: Tensor, kept: Kept, table: Tensor, row_starts: list[int], positions: Tensor, scale: float
-) -> Tensor:
+def attend(queries: Tensor, kept: Kept, spans: Spans, scale: float) -> Tensor:
     """Return causal attention of new tokens over the pages of their sequences (see `twin.attend`)."""
     queries, keys = queries.contiguous(), kept.keys
     is_coded = kept.key_scales is not None
     num_heads, dim = queries.shape[1:]
     group = num_heads // keys.shape[1]
     tokens = max(1, TILE // group)
-    items = _items(row_starts, tokens)
+    firsts, ends, sequences = tiles = spans.tiles(tokens)
     out = torch.empty_like(queries)
-    if not items:
+    if not tiles.shape[1]:
         return out
-    firsts, ends, sequences = torch.tensor(items, dtype=torch.int64, device=queries.device).T.contiguous()
-    _attend[len(items), keys.shape[1]](
+    _attend[tiles.shape[1], keys.shape[1]](
         queries, keys, kept.values, kept.key_scales if is_coded else keys, kept.value_scales if is_coded else keys,
-        table, firsts, ends, sequences, positions, out, scale, num_heads, table.shape[1],
+        spans.table, firsts, ends, sequences, spans.positions, out, scale, num_heads, spans.table.shape[1],
         GROUP=group, TOKENS=tokens, ROWS=max(TILE, triton.next_power_of_2(tokens * group)),
         WIDTH=max(TILE, triton.next_power_of_2(dim)), DIM=dim, PAGE=PAGE_TOKENS, CODED=is_coded,
     )  # fmt: skip
     return out
-
-
-def _items(row_starts: list[int], tokens: int) -> list[tuple[int, int, int]]:
-    """Return first token, end and sequence of each tile."""
-    return [
-        (first, min(first + tokens, end), sequence)
-        for sequence, (start, end) in enumerate(pairwise(row_starts))
-        for first in range(start, end, tokens)
-    ]

@@ -16,6 +16,7 @@ from camelid.formats.blocks import BlockType
 
 from ..pages import Kept
 from .blocks import decode
+from .spans import Spans
 
 
 def multiply(x: Tensor, rows: Tensor, block_type: BlockType) -> Tensor:
@@ -23,20 +24,21 @@ def multiply(x: Tensor, rows: Tensor, block_type: BlockType) -> Tensor:
     return functional.linear(x, decode(rows, block_type).to(x.dtype))
 
 
-def attend(
-    queries: Tensor, kept: Kept, table: Tensor, row_starts: list[int], positions: Tensor, scale: float
-) -> Tensor:
+def attend(queries: Tensor, kept: Kept, spans: Spans, scale: float) -> Tensor:
     """Return causal attention of new tokens over the pages of their sequences.
 
-    queries: (T, H, D); kept: one layer of the cache, the new tokens' own included; table: (S, most pages); row_starts:
-    (S + 1); positions: (T,). Query head h reads key/value head h // (H / K). → (T, H, D).
+    queries: (T, H, D); kept: one layer of the cache, the new tokens' own included. Query head h reads key/value head
+    h // (H / K). → (T, H, D).
     """
+    if spans.is_fixed:
+        return _attend_fixed(queries, kept, spans, scale)
     output = torch.empty_like(queries)
-    for sequence, (start, end) in enumerate(pairwise(row_starts)):
+    positions = spans.positions
+    for sequence, (start, end) in enumerate(pairwise(spans.row_starts)):
         if start == end:
             continue
         length = int(positions[end - 1]) + 1
-        pages = table[sequence, : -(-length // PAGE_TOKENS)]
+        pages = spans.table[sequence, : -(-length // PAGE_TOKENS)]
         past_keys, past_values = (part[:, :length].to(queries.dtype) for part in _floats(kept, pages))
         is_seen = torch.arange(length, device=queries.device) <= positions[start:end, None]
         output[start:end] = functional.scaled_dot_product_attention(
@@ -48,6 +50,29 @@ def attend(
             enable_gqa=True,
         )[0].transpose(0, 1)
     return output
+
+
+def _attend_fixed(queries: Tensor, kept: Kept, spans: Spans, scale: float) -> Tensor:
+    """Do the same where every sequence has one token, with a mask over all pages of the table: no number is looked at
+    on the host.
+    """
+    num_slots = spans.table.shape[1] * PAGE_TOKENS
+    is_seen = torch.arange(num_slots, device=queries.device) <= spans.positions[:, None]  # (S, slots)
+    outputs = []
+    for sequence in range(len(spans.table)):
+        past_keys, past_values = (part.to(queries.dtype) for part in _floats(kept, spans.table[sequence]))
+        seen = is_seen[sequence]
+        outputs.append(
+            functional.scaled_dot_product_attention(
+                queries[sequence][None, :, None],
+                past_keys[None],
+                torch.where(seen[:, None], past_values, 0.0)[None],  # unwritten slots may hold anything
+                attn_mask=seen[None],
+                scale=scale,
+                enable_gqa=True,
+            )[:, :, 0]
+        )
+    return torch.cat(outputs)
 
 
 def _floats(kept: Kept, pages: Tensor) -> tuple[Tensor, Tensor]:
