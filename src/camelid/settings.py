@@ -104,6 +104,9 @@ class ServerSettings:
     ready_file: str | None = None
     adapter_folder: str | None = None
     predict_profile: str = "documented"
+    async_queue: str | None = None
+    webhook_key: tuple[str, ...] = ()
+    webhook_hosts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -634,6 +637,32 @@ SETTINGS: tuple[Setting, ...] = (
         "Truss promises (four beams, every parameter of `generate`), or `as-built`, as its code does (a stream, with "
         "the prompt in front).",
         "NAME",
+    ),
+    Setting(
+        "async_queue",
+        ("CAMELID_ASYNC_QUEUE",),
+        str,
+        _DEFAULT_SERVER.async_queue,
+        "File of the queue of requests that are answered later (`async_predict`), made if it is not there. Prompts and "
+        "answers are in it. Default: no such requests are taken.",
+        "FILE",
+    ),
+    Setting(
+        "webhook_key",
+        ("CAMELID_WEBHOOK_KEY",),
+        parse_keys,
+        _DEFAULT_SERVER.webhook_key,
+        "Keys that the notices of `async_predict` are signed with, separated by commas. Default: they are not signed.",
+        "KEYS",
+    ),
+    Setting(
+        "webhook_hosts",
+        ("CAMELID_WEBHOOK_HOSTS",),
+        parse_words,
+        _DEFAULT_SERVER.webhook_hosts,
+        "Hosts (`name` or `name:port`) that notices may be sent to wherever they are, and without https. "
+        "Default: public addresses over https only.",
+        "HOSTS",
     ),
     Setting(
         "admin_key",

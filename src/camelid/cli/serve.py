@@ -62,6 +62,8 @@ def command(model: str | None, truss: Path | None, **flags: str | None) -> None:
 def _serve_truss(folder: Path, model: str | None, settings: Mapping[str, Any]) -> None:
     if model is not None:
         raise click.UsageError("--truss takes no MODEL: the folder's class loads what it needs")
+    if settings["async_queue"] is not None:
+        raise click.UsageError("--async-queue does not go with --truss: the queue is for the server's own models")
     from camelid.cli.logs import configure_logs
     from camelid.integrations.truss.serving import serve
 

@@ -33,6 +33,8 @@ from .door import Door, ModelNames
 from .envelopes import envelope_of
 from .errors import internal_problem, problem_of, problem_of_http, respond
 from .guard import Guard, Named
+from .jobs import routes as job_routes
+from .jobs.opening import open_jobs
 from .leaving import LeavingServer
 from .lifecycle import Lifecycle
 from .limits import Limits
@@ -85,7 +87,11 @@ def create_app(
     )
     app.state.door = door
     app.include_router(health.router(door))
-    app.include_router(PredictRoutes(door, settings.predict_profile).router())  # before what takes any /v1/models/…
+    predict = PredictRoutes(door, settings.predict_profile)
+    app.include_router(predict.router())  # before what takes any /v1/models/…
+    jobs = open_jobs(settings, predict, door)
+    app.state.jobs = jobs
+    app.include_router(jobs.routes.router())
     app.include_router(ModelRoutes(door).router())  # before OpenAI's, whose paths it takes over for its own clients
     app.include_router(openai_routes.OpenAIRoutes(door, f"camelid-{__version__}").router())
     app.include_router(ResponsesRoutes(door).router())
@@ -136,7 +142,14 @@ def serve(
             announce(banner(__version__, url_of(listener), settings, runtime.loaded()))
 
         loading = partial(fetch_and_load, runtime, default_model, fetch)
-        run(server, listener, loading, begin, runtime.close, _ready_files(settings, app.state.door))
+        run(
+            server,
+            listener,
+            loading,
+            begin,
+            runtime.close,
+            [*_ready_files(settings, app.state.door), app.state.jobs.run],
+        )
 
 
 def _ready_files(settings: ServerSettings, door: Door) -> list[Callable[[], Coroutine[Any, Any, None]]]:
@@ -196,7 +209,11 @@ def _describe(app: FastAPI) -> None:
     def described() -> dict[str, Any]:
         document = plain()
         document.setdefault("components", {}).setdefault("schemas", {}).update(
-            openai_routes.schemas() | anthropic_routes.schemas() | ollama_routes.schemas() | predict_routes.schemas()
+            openai_routes.schemas()
+            | anthropic_routes.schemas()
+            | ollama_routes.schemas()
+            | predict_routes.schemas()
+            | job_routes.schemas()
         )
         for operations in document["paths"].values():
             for operation in operations.values():

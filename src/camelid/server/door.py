@@ -74,9 +74,9 @@ class Door:
         with self.lifecycle.request():
             await self.runtime.keep(self.names.resolve(name), keep_s)
 
-    def chat(self, request: Request, ask: ChatRequest) -> AsyncGenerator[Event, None]:
-        """Yield the events of a conversation turn, counted."""
-        ask = replace(ask, skips_safety=skips_safety(request.scope))
+    def chat(self, request: Request | None, ask: ChatRequest) -> AsyncGenerator[Event, None]:
+        """Yield the events of a conversation turn, counted. `request` is None for one that is answered later."""
+        ask = replace(ask, skips_safety=request is not None and skips_safety(request.scope))
         return self.metrics.observed(self.runtime.chat(ask), self._label(ask.model))
 
     def complete(self, request: Request, ask: CompletionRequest) -> AsyncGenerator[Event, None]:

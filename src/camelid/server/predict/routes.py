@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -34,6 +35,7 @@ DEPLOYED_PATHS = (  # the gateway's ways to say which deployment of a model; the
     "/model_versions/{which}/predict",
 )
 NAMED_PATHS = ("/v1/models/{name:path}:predict", "/v1/models/{name:path}:predict_binary")
+_FIRST = ("predict", "v1", "production", "development", "environments", "deployment", "model_versions")
 ANY_MODEL = "model"  # what Truss's clients call the one model of a server
 IGNORED = "x-camelid-ignored"
 
@@ -99,6 +101,25 @@ class PredictRoutes:
         self._check_known(name)
         return JSONResponse({"input_schema": schemas()["PredictPredictBody"], "supports_streaming": True})
 
+    def check(self, fields: object) -> None:
+        """Refuse an input of `async_predict` that cannot be answered. Raises InvalidRequest."""
+        _asked(self._body(fields), "", self._door)
+
+    async def answer_later(self, data: bytes) -> bytes:
+        """Return the whole answer to a body that nobody waits for. Raises what asking raises."""
+        door = self._door
+        body = self._body(unpack(data, binary=False))
+        ask, form = _asked(body, await door.ready(body.model), door)
+        shown = ""
+        if form.echo:
+            tokens = await door.runtime.tokenize_chat(ask)
+            shown = await door.runtime.detokenize(ask.model, tokens.ids, shows_control=False)
+        reply = Reply(form, to_json, shown)
+        async with aclosing(_explained(door.chat(None, ask), body)) as events:
+            async for event in events:
+                reply.feed(event)
+        return reply.body()
+
     def _check_ready(self) -> None:
         if not self._door.lifecycle.is_started or not self._door.runtime.health().is_fresh:
             raise Unavailable(f"Model with name {ANY_MODEL} is not ready.")
@@ -157,10 +178,9 @@ def is_predicts(path: str) -> bool:
     if path.startswith("/v1/models/"):
         return path.endswith((":predict", ":predict_binary", "/loaded", "/schema"))
     first = path.split("/")[1]
-    return path in ("/invocations", "/hot-reload") or (
-        path.endswith("/predict")
-        and first in ("predict", "v1", "production", "development", "environments", "deployment", "model_versions")
-    )
+    if first in ("invocations", "hot-reload", "async_request", "async_predict"):
+        return True
+    return path.endswith(("/predict", "/async_predict")) and first in _FIRST
 
 
 def _asked(body: PredictBody | AsBuiltBody, model: str, door: Door) -> tuple[ChatRequest, Form]:
