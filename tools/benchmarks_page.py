@@ -35,6 +35,7 @@ COMMANDS = {
     "chats": "chats MODEL --users 4,16 --shared-tokens 1024 --runs 2",
     "arrivals": "arrivals MODEL --runs 2",
     "choices": "choices MODEL --runs 3",
+    "beams": "beams MODEL --runs 7",
     "schema": "schema MODEL --runs 3",
     "adapters": "adapters MODEL --streams 1,8 --adapters 8 --runs 3",
     "mixed": "mixed MODEL --arriving-tokens 2048 --runs 2",

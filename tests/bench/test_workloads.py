@@ -32,6 +32,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "chats": {"users": (3,), "shared_tokens": 64, "question_tokens": (4, 8), "answer_tokens": (3, 5)},
     "arrivals": {"requests": 3, "mean_prompt_tokens": 16, "mean_answer_tokens": 8, "rates": (0.0, 9.0)},
     "choices": {"choices": (1, 2), "prompt_tokens": 8, "new_tokens": 4},
+    "beams": {"beams": (2,), "prompt_tokens": 8, "new_tokens": 4},
     "adapters": {"adapters": 2, "rank": 4, "streams": (1, 3), "prompt_tokens": 8, "new_tokens": 4},
     "mixed": {"streams": 2, "arriving_tokens": 200, "prompt_tokens": 4},
 }  # fmt: skip
@@ -41,6 +42,7 @@ COLUMNS = {
     "prefill": {"prefill", "first token"},
     "batch": {"decode, all streams", "prompts"},
     "choices": {"answers", "first token"},
+    "beams": {"all beginnings"},
     "adapters": {"decode, all streams", "prompts"},
     "mixed": {"gap alone, median", "gap beside, median", "longest gap", "longest / usual", "first token of the prompt"},
 }

@@ -18,6 +18,7 @@ from camelid.engine.request import GenerateRequest
 from camelid.errors import InvalidRequest
 from camelid.formats import open_checkpoint
 from camelid.models.memory import memory_need
+from camelid.rules import Beams
 from camelid.runtime.model import LoadedModel
 from camelid.runtime.runtime import Runtime
 from camelid.settings import ModelSettings
@@ -84,12 +85,13 @@ class Subject:
         sampling: Sampling = GREEDY,
         grammar: str | None = None,
         adapter: str = "",
+        beams: Beams | None = None,
         see: Callable[[float], None] = lambda at_s: None,
     ) -> Timeline:
         """Let the model continue `prompt` by exactly `num_tokens` tokens a choice.
 
         grammar: as `runtime.grammars.prepare` gives it. adapter: the key of one that the engine has.
-        see: is told of each token when it comes.
+        beams: search, for the `num_choices` best; all tokens come at the end. see: is told of each token when it comes.
         """
         request = GenerateRequest(
             f"bench-{next(self._numbers)}",
@@ -99,6 +101,7 @@ class Subject:
             num_choices=num_choices,
             grammar=grammar,
             adapter=adapter,
+            beams=beams,
         )
         token_s: list[float] = []
         cached = 0

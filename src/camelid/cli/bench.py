@@ -139,6 +139,7 @@ def roofline(seconds: float, threads: str | None, runs: int, json_file: Path | N
 @click.option("--prompt", type=click.IntRange(1), default=512, show_default=True, help="Tokens of the prompt job.")
 @click.option("--answer", type=click.IntRange(2), default=48, show_default=True, help="Tokens of the decode job.")
 @click.option("--streams", type=click.IntRange(2), default=16, show_default=True, help="Streams of the batch job.")
+@click.option("--beams", type=click.IntRange(2, 16), default=4, show_default=True, help="Beams of the search job.")
 @click.option("--folder", type=click.Path(path_type=Path), help="Where models converted for peers are kept.")
 @output_options
 def peers(
@@ -149,6 +150,7 @@ def peers(
     prompt: int,
     answer: int,
     streams: int,
+    beams: int,
     folder: Path | None,
     runs: int,
     json_file: Path | None,
@@ -162,7 +164,12 @@ def peers(
 
     plan = Plan(
         model,
-        (Kind("prompt", 1, prompt, 1), Kind("answer", 1, 128, answer), Kind("answers", streams, 64, 24)),
+        (
+            Kind("prompt", 1, prompt, 1),
+            Kind("answer", 1, 128, answer),
+            Kind("answers", streams, 64, 24),
+            Kind("search", 1, 64, 24, beams),
+        ),
         runs,
         ("camelid", *(name for name in peers.split(",") if name != "camelid")) if peers else tuple(PEERS),
         python,

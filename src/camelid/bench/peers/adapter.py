@@ -36,15 +36,21 @@ class Opening:
 
 @dataclass(frozen=True)
 class Job:
-    """Prompts of one length, one a stream, each to be continued by exactly `new_tokens` tokens."""
+    """Prompts of one length, one a stream, each to be continued by exactly `new_tokens` tokens.
+
+    With `beams` above 1 there is one prompt, and the best answer is searched for.
+    """
 
     prompts: list[list[int]]
     new_tokens: int
+    beams: int = 1
 
 
 @dataclass(frozen=True)
 class Done:
-    """What a job took: until every stream had its first token; then, for so many further tokens of all streams."""
+    """What a job took: until every stream had its first token; then, for so many further tokens of all streams, or of
+    all beams.
+    """
 
     prompt_s: float
     decode_s: float
@@ -66,7 +72,7 @@ class Peer(Protocol):
     about: About
 
     def work(self, job: Job) -> Done | None:
-        """Do a job. None: this engine does not do several streams at once."""
+        """Do a job. None: this engine does not do several streams at once, or search."""
 
 
 def main() -> int:

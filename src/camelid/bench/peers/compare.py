@@ -50,6 +50,7 @@ class Kind:
     streams: int
     prompt_tokens: int
     new_tokens: int
+    beams: int = 1
 
     @property
     def is_prompt(self) -> bool:
@@ -60,6 +61,7 @@ class Kind:
     def label(self) -> str:
         """What the table calls it."""
         streams = f"{self.streams} streams, " if self.streams > 1 else ""
+        streams += f"{self.beams} beams, " if self.beams > 1 else ""
         answer = f" + {self.new_tokens}" if self.new_tokens > 1 else ""
         return f"{self.name}, {streams}{self.prompt_tokens}{answer}"
 
@@ -73,7 +75,8 @@ class Kind:
         """Return the tokens a second that the machine allows with these weights."""
         if self.is_prompt:
             return self.prompt_tokens / work.prefill_seconds(roofs, self.prompt_tokens)
-        return self.streams / work.decode_seconds(roofs, self.streams, self.prompt_tokens + self.new_tokens / 2)
+        rows = self.streams * self.beams
+        return rows / work.decode_seconds(roofs, rows, self.prompt_tokens + self.new_tokens / 2)
 
 
 @dataclass(frozen=True)
@@ -138,7 +141,7 @@ def _opening(plan: Plan, weights: str, spec: ModelSpec, settings: ModelSettings)
         shape={name: getattr(spec, name) for name in names},
         threads=usual_threads(settings),
         context=max(kind.prompt_tokens + kind.new_tokens + 1 for kind in plan.kinds),
-        streams=max(kind.streams for kind in plan.kinds),
+        streams=max(kind.streams * kind.beams for kind in plan.kinds),
         folder=str(plan.folder),
     )
 
@@ -172,7 +175,7 @@ def _rounds(bout: _Bout, plan: Plan, settings: ModelSettings, vocab_size: int, s
             prompts = [[drawn.randrange(1, most) for _ in range(kind.prompt_tokens)] for _ in range(kind.streams)]
             new_tokens = kind.new_tokens if number >= 0 else min(kind.new_tokens, WARM_UP_TOKENS)
             for name in list(bout.engines):
-                _work(bout, name, kind, Job(prompts, new_tokens), plan.limit_s, is_counted=number >= 0)
+                _work(bout, name, kind, Job(prompts, new_tokens, kind.beams), plan.limit_s, is_counted=number >= 0)
 
 
 def _work(bout: _Bout, name: str, kind: Kind, job: Job, limit_s: float, *, is_counted: bool) -> None:

@@ -38,10 +38,19 @@ class Camelid:
         prompt_s = time.perf_counter() - start
         if job.new_tokens == 1:
             return Done(prompt_s, 0.0, 0)
+        if job.beams > 1:
+            return Done(prompt_s, self._search(job), job.beams * job.new_tokens)
         lines = self._run(self._ask_all([[*prompt, 1] for prompt in job.prompts], job.new_tokens))
         begin, end = max(line.token_s[0] for line in lines), max(line.token_s[-1] for line in lines)
         counted = sum(at > begin for line in lines for at in line.token_s)
         return Done(prompt_s, end - begin, counted)
+
+    def _search(self, job: Job) -> float:
+        """Search from the cached prompt; return the seconds that it took."""
+        from camelid.rules import Beams
+
+        ask = self._subject.ask((*job.prompts[0], 1), job.new_tokens, beams=Beams(job.beams))
+        return float(self._run(ask).total_s)
 
     async def _ask_all(self, prompts: list[list[int]], new_tokens: int) -> list[Any]:
         return await asyncio.gather(*(self._subject.ask(prompt, new_tokens) for prompt in prompts))

@@ -33,7 +33,12 @@ class CTranslate2:
         )
 
     def work(self, job: Job) -> Done | None:
-        """Generate greedily; a callback notes when each step is done."""
+        """Generate greedily; a callback notes when each step is done. A search has none: it is timed with the prompt
+        and without, one after the other.
+        """
+        if job.beams > 1:
+            prompt_s, whole_s = self._search(job, 1), self._search(job, job.new_tokens)
+            return Done(prompt_s, whole_s - prompt_s, job.beams * (job.new_tokens - 1))
         seen: list[float] = []
 
         def note(step: Any) -> bool:
@@ -55,6 +60,21 @@ class CTranslate2:
             raise RuntimeError(f"it generated {len(seen)} tokens, asked were {streams * job.new_tokens}")
         first = seen[streams - 1]
         return Done(first - start, seen[-1] - first, streams * (job.new_tokens - 1))
+
+    def _search(self, job: Job, new_tokens: int) -> float:
+        prompts = [[f"t{token}" for token in prompt] for prompt in job.prompts]
+        start = time.perf_counter()
+        found = self._generator.generate_batch(
+            prompts,
+            min_length=new_tokens,
+            max_length=new_tokens,
+            beam_size=job.beams,
+            include_prompt_in_result=False,
+        )
+        taken = time.perf_counter() - start
+        if len(found[0].sequences[0]) != new_tokens:
+            raise RuntimeError(f"it found {len(found[0].sequences[0])} tokens, asked were {new_tokens}")
+        return taken
 
 
 def written(shape: dict[str, Any], folder: Path) -> Path:

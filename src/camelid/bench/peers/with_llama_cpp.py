@@ -45,6 +45,8 @@ class LlamaCpp:
 
     def work(self, job: Job) -> Done | None:
         """Compute the prompts in calls of `BATCH_TOKENS`, then decode all streams in one call a step."""
+        if job.beams > 1:
+            return None  # it took beam search out
         streams = len(job.prompts)
         context = self._context(streams)
         self._api.llama_memory_clear(self._api.llama_get_memory(context), True)

@@ -27,7 +27,9 @@ class OpenVino:
         )
 
     def work(self, job: Job) -> Done | None:
-        """Generate; the pipeline's own clock says when the first token was there."""
+        """Generate; the pipeline's own clock says when the first token was there. A search has no such moment."""
+        if job.beams > 1:
+            return None
         import numpy as np
         import openvino
 

@@ -33,10 +33,15 @@ class Transformers:
         )
 
     def work(self, job: Job) -> Done | None:
-        """Run the prompts, then one token a stream and step."""
+        """Run the prompts, then one token a stream and step. A search is `generate`'s own, timed with the prompt and
+        without, one after the other.
+        """
         import torch
         from transformers import DynamicCache
 
+        if job.beams > 1:
+            prompt_s, whole_s = self._search(job, 1), self._search(job, job.new_tokens)
+            return Done(prompt_s, whole_s - prompt_s, job.beams * (job.new_tokens - 1))
         cache: Any = DynamicCache(config=self._model.config)
         start = time.perf_counter()
         with torch.inference_mode():
@@ -45,6 +50,22 @@ class Transformers:
             for _ in range(job.new_tokens - 1):
                 ids = self._step(ids, cache)
         return Done(first - start, time.perf_counter() - first, len(job.prompts) * (job.new_tokens - 1))
+
+    def _search(self, job: Job, new_tokens: int) -> float:
+        import torch
+
+        prompt = torch.tensor(job.prompts)
+        start = time.perf_counter()
+        self._model.generate(
+            prompt,
+            attention_mask=torch.ones_like(prompt),
+            num_beams=job.beams,
+            do_sample=False,
+            min_new_tokens=new_tokens,
+            max_new_tokens=new_tokens,
+            pad_token_id=0,
+        )
+        return time.perf_counter() - start
 
     def _step(self, ids: Any, cache: Any) -> Any:
         logits = self._model(ids, past_key_values=cache, use_cache=True, logits_to_keep=1).logits

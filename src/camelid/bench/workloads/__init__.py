@@ -18,6 +18,7 @@ WORKLOADS = {
     "start": "W8: from the start of the process to the first token.",
     "memory": "W9: the most memory that a process held.",
     "mixed": "W10: a long prompt arrives while others are being answered: the longest gap between tokens.",
+    "beams": "Searches with beams, beside as many plain answers: tokens a second of all.",
     "draft": "One stream with a draft model's guesses and without: tokens a second, guesses that were right.",
     "batch": "Several streams at once: tokens a second in total.",
 }
