@@ -41,6 +41,7 @@ VERBS = {
     "convert": ("camelid.cli.convert", "Write a model in another layout: GGUF, safetensors, Meta's."),
     "quantize": ("camelid.cli.quantize", "Write a model in fewer bits."),
     "settings": ("camelid.cli.settings", "Show every setting: its value, where it can be set, what it does."),
+    "eval": ("camelid.cli.eval", "Measure how good a model is."),
     "bench": ("camelid.cli.bench", "Make synthetic models and measure."),
 }
 
