@@ -17,11 +17,14 @@ from tests.store.registry_server import Served, registry
 from camelid.backends.base import Memory
 from camelid.backends.cpu.backend import CpuBackend
 from camelid.cli.main import cli
+from camelid.errors import RegistryError
 from camelid.runtime.estimate import estimate
 from camelid.settings import ModelSettings
 from camelid.store.blobs import digest_of
 from camelid.store.local import find
 from camelid.store.manifests import DOCKER_MANIFEST, OLLAMA_LAYER, Layer, write_manifest
+from camelid.store.names import parse_name
+from camelid.store.variants import variants
 
 MIB = 1 << 20
 
@@ -121,8 +124,9 @@ def test_variants_are_listed_with_what_they_take(hub: Hub, memory: list[int]) ->
         ("hf.co/org/m:Q4_K_M", "Q4_K_M", True),
         ("hf.co/org/m:Q8_0", "Q8_0", False),
     ]
+    assert rows[0]["tokens_per_second"] > rows[1]["tokens_per_second"] > 0
     table = says("show", "--variants", "hf.co/org/m").output.splitlines()
-    assert table[0].split() == ["NAME", "PARAMETERS", "TYPE", "CONTEXT", "SIZE", "MEMORY", "FITS"]
+    assert table[0].split() == ["NAME", "PARAMETERS", "TYPE", "CONTEXT", "SIZE", "MEMORY", "TOKENS/S", "FITS"]
     assert table[1].split()[:6] == ["hf.co/org/m:Q4_K_M", "8B", "Q4_K_M", "131072", "1.0", "MB"]
 
 
@@ -149,3 +153,9 @@ def test_a_registrys_tags_are_variants(memory: list[int], monkeypatch: pytest.Mo
     with registry(served) as host:
         rows = [json.loads(line) for line in says("show", "--variants", f"{host}/ns/m", "--json").output.splitlines()]
     assert [row["quantization"] for row in rows] == ["Q8_0", "Q4_K_M"], "the smallest first"
+
+
+def test_a_registry_that_cannot_be_reached_is_not_one_without_variants(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("camelid.store.variants.OLLAMA", "127.0.0.1:9")
+    with pytest.raises(RegistryError, match=r"127\.0\.0\.1:9 cannot be reached"):
+        variants(parse_name("127.0.0.1:9/library/llama3.1"))

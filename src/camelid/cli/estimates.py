@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from camelid.store.transfer import Origin
     from camelid.store.variants import Variant
 
-_HEAD = ("NAME", "PARAMETERS", "TYPE", "CONTEXT", "SIZE", "MEMORY", "FITS")
+_HEAD = ("NAME", "PARAMETERS", "TYPE", "CONTEXT", "SIZE", "MEMORY", "TOKENS/S", "FITS")
 
 
 def tell(origin: Origin, manifest: Manifest, settings: ModelSettings) -> Estimate | None:
@@ -40,7 +40,7 @@ def tell(origin: Origin, manifest: Manifest, settings: ModelSettings) -> Estimat
         kind = ", ".join(part for part in (found.parameters, found.quantization) if part)
         click.echo(f"{kind + ': ' if kind else ''}{memory_of(found)}", err=True)
     if speed is not None:
-        click.echo(f"up to {speed:.{1 if speed < 10 else 0}f} tokens/s on this machine", err=True)
+        click.echo(f"up to {speed_of(speed)} tokens/s on this machine", err=True)
     if licence:
         click.echo(f"licence: {licence[:100]}", err=True)
     return found
@@ -50,6 +50,11 @@ def memory_of(found: Estimate) -> str:
     """Write what a model takes and what there is."""
     needs = f"needs {size_of(found.memory_bytes)} of memory at a context of {found.context_length} tokens"
     return f"{needs}; {size_of(found.available_bytes)} are free"
+
+
+def speed_of(tokens_per_second: float) -> str:
+    """Write a number of tokens a second."""
+    return f"{tokens_per_second:.{1 if tokens_per_second < 10 else 0}f}"
 
 
 def offer(name: Name, settings: ModelSettings) -> None:
@@ -65,22 +70,26 @@ def offer(name: Name, settings: ModelSettings) -> None:
 
 
 def show_variants(name: Name, settings: ModelSettings, *, as_json: bool) -> None:
-    """Print a table of a model's variants: what each is, and what it takes on this machine."""
-    rows = _estimated(name, settings)
+    """Print a table of a model's variants: what each is, what it takes on this machine, how fast it can be at most."""
+    from camelid.runtime.estimate import most_tokens_per_second
+
+    rows = [(*row, most_tokens_per_second(row[0].size, settings)) for row in _estimated(name, settings)]
     if as_json:
-        for variant, found in rows:
+        for variant, found, speed in rows:
             known = vars(found) if found is not None else {}
-            click.echo(json.dumps({"name": str(variant.name), "size": variant.size, **known}))
+            numbers = {"name": str(variant.name), "size": variant.size, "tokens_per_second": speed}
+            click.echo(json.dumps(numbers | known))
         return
-    print_table(_HEAD, [_row(variant, found) for variant, found in rows])
+    print_table(_HEAD, [_row(*row) for row in rows])
 
 
-def _row(variant: Variant, found: Estimate | None) -> tuple[str, ...]:
+def _row(variant: Variant, found: Estimate | None, speed: float | None) -> tuple[str, ...]:
+    size, rate = size_of(variant.size), "" if speed is None else speed_of(speed)
     if found is None:
-        return (str(variant.name), "", "", "", size_of(variant.size), "", "")
+        return (str(variant.name), "", "", "", size, "", rate, "")
     memory = f"{size_of(found.memory_bytes)} at {found.context_length}"
     kinds = (found.parameters, found.quantization, str(found.trained_context))
-    return (str(variant.name), *kinds, size_of(variant.size), memory, "yes" if found.fits else "no")
+    return (str(variant.name), *kinds, size, memory, rate, "yes" if found.fits else "no")
 
 
 def _best(name: Name, settings: ModelSettings) -> str | None:

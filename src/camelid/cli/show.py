@@ -34,7 +34,7 @@ def command(name: str, wanted: str | None, as_json: bool, of_registry: bool, mod
     """Show what a model is: a name of the store, `cria`, or a file.
 
     With --variants, a table of all there is of it where it comes from: parameters, type, longest context, size, and
-    the memory that it needs here at the context that it would be loaded with.
+    the memory that it needs here at the context that it would be loaded with, and how fast it can be at most.
     """
     from camelid.cli.estimates import show_variants
     from camelid.runtime import overview

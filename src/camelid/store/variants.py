@@ -105,18 +105,21 @@ def _of_hub(name: Name) -> list[Variant]:
 def _of_registry(name: Name) -> list[Variant]:
     tags = _known_tags(name.model) if name.host == OLLAMA else Registry(name).tags()
     with ThreadPoolExecutor(THREADS) as pool:
-        found = pool.map(lambda tag: _of_tag(replace(name, tag=tag)), list(tags)[:MAX_VARIANTS])
-        return [variant for variant in found if variant is not None]
+        found = list(pool.map(lambda tag: _of_tag(replace(name, tag=tag)), list(tags)[:MAX_VARIANTS]))
+    failures = [each for each in found if isinstance(each, CamelidError) and not isinstance(each, NotFound)]
+    if failures and len(failures) == len(found):
+        raise failures[0]
+    return [each for each in found if isinstance(each, Variant)]
 
 
-def _of_tag(name: Name) -> Variant | None:
-    """Return what a tag stands for, None where there is none or it cannot be read."""
+def _of_tag(name: Name) -> Variant | CamelidError:
+    """Return what a tag stands for, or why that cannot be told: many a tag is of something else."""
     registry = Registry(name)
     try:
         manifest = registry.manifest()
         return Variant(name, weights_bytes(manifest), head_of(registry, manifest))
-    except CamelidError:
-        return None
+    except CamelidError as error:
+        return error
 
 
 def _known_tags(model: str) -> Iterable[str]:
