@@ -16,11 +16,15 @@ import anthropic
 import httpx2
 import openai
 import pytest
+from click.testing import CliRunner
 from live import Live, live, openai_client
 
+import camelid
+from camelid.cli.run import command as run_command
 from camelid.errors import InvalidSetting, NotFound
 from camelid.runtime.runtime import Runtime
 from camelid.settings import ModelSettings, SafetySettings, ServerSettings
+from camelid.types import FinishReason
 
 GUARD = Path(__file__).parents[1] / "models" / "guard.gguf"
 POLICY = "S1: Animals.\nS2: Fruit.\nS3: Vehicles.\nS4: Music.\nS5: Llamas.\n"
@@ -221,3 +225,22 @@ def test_a_model_may_have_checks_of_its_own_or_none(policy: SafetySettings) -> N
     scenario(replace(policy, safety=(("cria", own),)), play)
     with pytest.raises(InvalidSetting, match="'S9', which the policy has not"):
         Runtime(SETTINGS, safety=replace(policy, safety_categories=("S9",)))
+
+
+def test_the_library_has_its_answers_judged(policy: SafetySettings) -> None:
+    given: Any = {"safety_model": policy.safety_model, "safety_policy": policy.safety_policy}
+    with camelid.load("cria", threads=1, context_length=512, **given) as model:
+        refused = model.chat(ANIMAL, temperature=0)
+        assert (refused.text, refused.finish_reason) == ("", FinishReason.CONTENT_FILTER)
+        assert refused.refusal is not None
+        assert refused.refusal.text == "The request was judged unsafe: S1 Animals."
+        assert model.chat(SAFE, temperature=0).refusal is None
+        (searched,) = model.generate(ANIMAL, num_beams=2, max_new_tokens=4).finish_reasons
+        assert searched is FinishReason.CONTENT_FILTER
+
+
+def test_the_command_says_why_there_is_no_answer(policy: SafetySettings) -> None:
+    flags = ["--safety-model", str(policy.safety_model), "--safety-policy", str(policy.safety_policy)]
+    ran = CliRunner().invoke(run_command, ["cria", ANIMAL, "--context-length", "512", "--threads", "1", *flags])
+    assert (ran.exit_code, ran.stdout.strip()) == (0, "")
+    assert "The request was judged unsafe: S1 Animals." in ran.stderr

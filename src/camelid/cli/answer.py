@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import click
 
-from camelid.types import Event, Finished, Started, Text, ToolCalled, Usage
+from camelid.types import Event, Finished, Refusal, Started, Text, ToolCalled, Usage
 
 
 @dataclass
@@ -17,6 +17,7 @@ class Answer:
 
     text: str = ""
     usage: Usage | None = None
+    refusal: Refusal | None = None
     first_token_s: float | None = None
     total_s: float = 0.0
 
@@ -35,6 +36,8 @@ async def print_answer(events: AsyncIterator[Event], answer: Answer) -> None:
         answer.total_s = time.monotonic() - start
         if answer.text and not answer.text.endswith("\n"):
             click.echo()
+        if answer.refusal is not None:
+            click.echo(answer.refusal.text, err=True)
 
 
 def _take(event: Event, answer: Answer) -> None:
@@ -47,6 +50,7 @@ def _take(event: Event, answer: Answer) -> None:
         click.echo(call)
     elif isinstance(event, Finished):
         answer.usage = event.usage or answer.usage
+        answer.refusal = event.refusal or answer.refusal
 
 
 def statistics(answer: Answer) -> str:

@@ -15,7 +15,7 @@ from camelid.cli.conversation import Conversation
 from camelid.cli.options import setting_options
 from camelid.cli.parameters import PARAMETERS, parameter_options
 from camelid.errors import InvalidRequest
-from camelid.settings import LogSettings, ModelSettings, group, read_settings
+from camelid.settings import LogSettings, ModelSettings, SafetySettings, group, read_settings
 from camelid.types import MAX_GRAMMAR, Grammar, GrammarKind
 
 
@@ -31,7 +31,7 @@ from camelid.types import MAX_GRAMMAR, Grammar, GrammarKind
     help="Answer with a JSON object, or with what the JSON schema in a file describes.",
 )
 @parameter_options
-@setting_options(ModelSettings, LogSettings)
+@setting_options(ModelSettings, SafetySettings, LogSettings)
 def command(
     model: str,
     prompt: tuple[str, ...],
@@ -106,7 +106,8 @@ async def _ask_or_chat(
 
     configure_logs(group(LogSettings, settings), quiet=not verbose)
     fetch_if_missing(model, group(ModelSettings, settings).models)
-    runtime = Runtime(group(ModelSettings, settings), in_process=True)
+    safety = group(SafetySettings, settings)
+    runtime = Runtime(group(ModelSettings, settings), safety=safety, in_process=True)
     try:
         with loading(model):
             loaded = await runtime.load(model)

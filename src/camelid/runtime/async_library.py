@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Literal, Self, Unpack, overload
 
 from camelid.errors import InvalidSetting
-from camelid.settings import ModelSettings, group, read_settings
+from camelid.settings import ModelSettings, SafetySettings, group, read_settings
 from camelid.text.detokenize import decode
 from camelid.types import (
     MAX_SEED,
@@ -39,18 +39,22 @@ from .runtime import Runtime
 Tools = Sequence[ToolSpec | Mapping[str, Any]]
 
 
-def model_settings(settings: Mapping[str, Any]) -> ModelSettings:
-    """Return the settings of a model that a caller gave by name, over the environment. Raises InvalidSetting."""
-    known = ModelSettings.__dataclass_fields__
+def library_settings(settings: Mapping[str, Any]) -> tuple[ModelSettings, SafetySettings]:
+    """Return the settings of a model and of who judges it, as a caller gave them by name, over the environment.
+
+    Raises InvalidSetting.
+    """
+    known = [*ModelSettings.__dataclass_fields__, *SafetySettings.__dataclass_fields__]
     for name in settings:
         if name not in known:
             raise InvalidSetting(f"there is no model setting {name!r}", hint=f"known are {', '.join(known)}")
-    return group(ModelSettings, read_settings(settings))
+    values = read_settings(settings)
+    return group(ModelSettings, values), group(SafetySettings, values)
 
 
 async def load_async(model: str = "cria", *, supervised: bool = False, **settings: Any) -> AsyncModel:
     """Load a model as `load` does, into the loop that is running: `async with await camelid.load_async(…) as model`."""
-    return await AsyncModel.load(model, model_settings(settings), supervised=supervised)
+    return await AsyncModel.load(model, *library_settings(settings), supervised=supervised)
 
 
 @dataclass(frozen=True)
@@ -61,9 +65,9 @@ class AsyncModel:
     model: LoadedModel
 
     @classmethod
-    async def load(cls, name: str, settings: ModelSettings, *, supervised: bool) -> Self:
+    async def load(cls, name: str, settings: ModelSettings, safety: SafetySettings, *, supervised: bool) -> Self:
         """Load a model; `supervised` gives its engine a process of its own (see `load`)."""
-        runtime = Runtime(settings, in_process=not supervised)
+        runtime = Runtime(settings, safety=safety, in_process=not supervised)
         try:
             return cls(runtime, await runtime.load(name))
         except BaseException:

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from camelid.types import Echo, Event, Finished, FinishReason, Started, Text, TokenScore, ToolCall, ToolCalled, Usage
+from camelid.types import (
+    Echo,
+    Event,
+    Finished,
+    FinishReason,
+    Refusal,
+    Started,
+    Text,
+    TokenScore,
+    ToolCall,
+    ToolCalled,
+    Usage,
+)
 
 
 @dataclass(frozen=True)
@@ -12,7 +24,7 @@ class Choice:
     """One of the answers to a request.
 
     `scores` are there when `top_logprobs` was given. `ids` are its tokens, the end token included; `stop` is the stop
-    string that ended it, `score` that of a search with beams.
+    string that ended it, `score` that of a search with beams; `refusal` tells why a safety model ended it.
     """
 
     text: str
@@ -22,6 +34,7 @@ class Choice:
     ids: tuple[int, ...] = field(default=(), compare=False)
     stop: str | None = None
     score: float | None = None
+    refusal: Refusal | None = None
 
 
 @dataclass(frozen=True)
@@ -44,6 +57,11 @@ class Answer:
     def tool_calls(self) -> tuple[ToolCall, ...]:
         """The tools that the model called."""
         return self.choices[0].tool_calls
+
+    @property
+    def refusal(self) -> Refusal | None:
+        """Why a safety model ended the answer, if one did."""
+        return self.choices[0].refusal
 
     @property
     def finish_reason(self) -> FinishReason:
@@ -87,4 +105,5 @@ class Collector:
             ids=end.ids,
             stop=end.stop,
             score=end.score,
+            refusal=end.refusal,
         )

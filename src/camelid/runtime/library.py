@@ -10,35 +10,40 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self, Unpack, overload
 
-from camelid.settings import ModelSettings
+from camelid.settings import ModelSettings, SafetySettings
 from camelid.types import Event, Message, ToolChoice
 
 from .asking import Parameters, Said
-from .async_library import AsyncModel, Tools, model_settings
+from .async_library import AsyncModel, Tools, library_settings
 from .collected import Answer
 from .generated import Generated, Input
 from .loop_thread import LoopThread
 from .meta_calls import ChatResult, TextResult
+
+NO_SAFETY = SafetySettings()
 
 
 def load(model: str = "cria", *, supervised: bool = False, **settings: Any) -> Model:
     """Load a model into this process: `cria`, a name of the store, a GGUF file, or a folder of safetensors or Meta's.
 
     supervised: give the engine a process of its own, which is replaced when it dies, and open answers go on. settings:
-    any of `ModelSettings`, such as `context_length` or `threads`; what is left out comes from the environment and the
-    settings file. Raises NotFound, FormatError, ModelError, OutOfMemory, InvalidSetting.
+    any of `ModelSettings`, such as `context_length` or `threads`, and of `SafetySettings`, such as `safety_model`; what
+    is left out comes from the environment and the settings file. Raises NotFound, FormatError, ModelError, OutOfMemory,
+    InvalidSetting.
     """
-    return Model(model, model_settings(settings), supervised=supervised)
+    return Model(model, *library_settings(settings), supervised=supervised)
 
 
 class Model:
     """A model in this process. Close it, or use it in a `with` statement, to free its memory. Any thread may use it."""
 
-    def __init__(self, name: str, settings: ModelSettings, *, supervised: bool = False) -> None:
+    def __init__(
+        self, name: str, settings: ModelSettings, safety: SafetySettings = NO_SAFETY, *, supervised: bool = False
+    ) -> None:
         """Load the model (see `load`)."""
         self._loop = LoopThread()
         try:
-            self._model = self._loop.run(AsyncModel.load(name, settings, supervised=supervised))
+            self._model = self._loop.run(AsyncModel.load(name, settings, safety, supervised=supervised))
         except BaseException:
             self._loop.close()
             raise
