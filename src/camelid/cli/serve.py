@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from camelid.settings import (
     SafetySettings,
     ServerSettings,
     group,
+    parse_ranks,
     read_settings,
 )
 
@@ -36,7 +38,8 @@ def command(model: str | None, truss: Path | None, **flags: str | None) -> None:
 
     A model that is not here yet is fetched first. Without a key, only this machine may ask. Running answers are
     finished before the server leaves. Without MODEL, CAMELID_MODEL or OLLAMA_MODEL_NAME says it, and MODEL in a
-    container whose first process this is; else it is `cria`.
+    container whose first process this is; else it is `cria`. Under `torchrun` the first process serves, with a rank for
+    each process.
     """
     settings = read_settings(flags)
     if truss is not None:
@@ -46,10 +49,18 @@ def command(model: str | None, truss: Path | None, **flags: str | None) -> None:
     from camelid.cli.logs import configure_logs
     from camelid.cli.pull import fetch_if_missing
     from camelid.runtime.runtime import Runtime
+    from camelid.runtime.torchrun import Places, launch_of, wait_for_first
     from camelid.server.app import serve
 
     configure_logs(group(LogSettings, settings))
     own = group(ModelSettings, settings)
+    launch = launch_of(os.environ)
+    if launch is not None and launch.rank:
+        wait_for_first(launch)
+        return
+    places = Places(launch) if launch is not None else None  # kept as long as it is served
+    if launch is not None:
+        own = replace(own, tensor_parallel=parse_ranks(str(launch.size)))
     serve(
         Runtime(own, keep=group(KeepSettings, settings), safety=group(SafetySettings, settings)),
         group(ServerSettings, settings),
@@ -57,6 +68,7 @@ def command(model: str | None, truss: Path | None, **flags: str | None) -> None:
         models=own.models,
         fetch=partial(fetch_if_missing, model, own.models),
     )
+    del places
 
 
 def _serve_truss(folder: Path, model: str | None, settings: Mapping[str, Any]) -> None:

@@ -27,18 +27,38 @@ from .pth import PthCheckpoint
 
 PARAMS = "params.json"
 MAX_FILES = 64
+ORIGINAL = "original"
 FILE = re.compile(r"consolidated\.(\d\d)\.pth")
+MERGED = re.compile(r"merged\.(\d{1,2})GPUs\.(\d\d)\.pth")
 ROWS, COLUMNS = 0, 1
 _BY_COLUMNS = (".attention.wo.weight", ".feed_forward.w2.weight")
 
 
-def consolidated(folder: Path) -> list[Path]:
-    """Return a folder's weights in their order, none if it is not of this layout. Raises FormatError for a gap."""
-    found = sorted(path for path in folder.iterdir() if FILE.fullmatch(path.name))
-    if found and [path.name for path in found] != [f"consolidated.{number:02d}.pth" for number in range(len(found))]:
+def weights_files(folder: Path) -> list[Path]:
+    """Return a folder's weights in their order, none if it is not of this layout.
+
+    Meta's own names come before those of AIME's converter, `merged.{count}GPUs.{number}.pth`, which lie beside them.
+    Raises FormatError for a set with a gap.
+    """
+    names = sorted(path.name for path in folder.iterdir())
+    found = [name for name in names if FILE.fullmatch(name)]
+    expected = [f"consolidated.{number:02d}.pth" for number in range(len(found))]
+    if not found and (counts := sorted(int(match[1]) for name in names if (match := MERGED.fullmatch(name)))):
+        count = min(counts[0], MAX_FILES)
+        found = [name for name in names if name.startswith(f"merged.{count}GPUs.")]
+        expected = [f"merged.{count}GPUs.{number:02d}.pth" for number in range(count)]
+    if found != expected:
         rule = "they are numbered from 00 without a gap"
-        raise FormatError(folder, "weights", [path.name for path in found[:8]], rule, hint="download what is missing")
-    return found
+        raise FormatError(folder, "weights", found[:8], rule, hint="download what is missing")
+    return [folder / name for name in found]
+
+
+def own_folder(folder: Path) -> Path | None:
+    """Return where Meta's files are: the folder itself, or `original` in it as in Hugging Face's repositories."""
+    for place in (folder, folder / ORIGINAL):
+        if (place / PARAMS).is_file() and weights_files(place):
+            return place
+    return None
 
 
 def cut_of(name: str, shape: tuple[int, ...], dim: int) -> int | None:
@@ -60,7 +80,7 @@ class MetaCheckpoint:
         """Map and check all files. Raises NotFound, FormatError."""
         self._path = folder
         self._metadata = MappingProxyType(load_json(folder / PARAMS))
-        files = consolidated(folder)
+        files = weights_files(folder)
         if len(files) > MAX_FILES:
             raise FormatError(folder, "number of files", len(files), f"at most {MAX_FILES} are read")
         self._parts = [PthCheckpoint(file) for file in files]
@@ -130,7 +150,7 @@ class MetaCheckpoint:
         for number, info in enumerate(infos):
             if info is None or (info.shape, info.block_type) != (first.shape, first.block_type):
                 found = None if info is None else (info.shape, info.block_type.name)
-                rule = f"consolidated.00.pth has {first.shape} in {first.block_type.name}"
+                rule = f"{self._parts[0].path.name} has {first.shape} in {first.block_type.name}"
                 raise FormatError(self._path, f"tensor {name!r:.80} of file {number:02d}", found, rule)
         if len(first.shape) > 2:
             raise UnsupportedFormat(self._path, f"shape of {name!r:.80}", first.shape, "it has one or two dimensions")

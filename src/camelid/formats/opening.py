@@ -16,7 +16,7 @@ from .gguf import GgufCheckpoint
 from .gguf_header import MAGIC
 from .json_file import load_json
 from .mapping import cannot_open, map_file
-from .meta_folder import PARAMS, MetaCheckpoint, consolidated
+from .meta_folder import MetaCheckpoint, own_folder
 from .safetensors import SafetensorsCheckpoint
 from .shards import open_indexed_safetensors, open_split_gguf
 
@@ -81,8 +81,8 @@ def _open_folder(folder: Path) -> Checkpoint:
         return open_indexed_safetensors(index, _config(folder))
     if single.is_file():
         return SafetensorsCheckpoint(single, _config(folder))
-    if (folder / PARAMS).is_file() and consolidated(folder):
-        return MetaCheckpoint(folder)
+    if (own := own_folder(folder)) is not None:
+        return MetaCheckpoint(own)
     raise _nothing_in(folder)
 
 

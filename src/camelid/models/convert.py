@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,13 +27,14 @@ from camelid.errors import InvalidRequest, UnsupportedModel
 from camelid.formats.blocks import BlockType
 from camelid.formats.checkpoint import Checkpoint
 from camelid.formats.gguf_writer import TensorSource, tensor_from_values, write_gguf
-from camelid.formats.meta_folder import PARAMS, ROWS, cut_of
+from camelid.formats.meta_folder import PARAMS, ROWS, MetaCheckpoint, cut_of
 from camelid.formats.pth import write_pth
 from camelid.formats.safetensors import stream_safetensors
 
 from .load import check_tensors, naming_of, read_spec
 from .mixes import MIXES, Mix, block_type, find_mix
 from .names import Naming, tensor_name
+from .reshard import file_name, reshard
 from .rope import inverse_frequencies, llama3_divisors
 from .row_order import row_order
 from .slabs import Bytes, Progress, Slabs
@@ -64,13 +65,15 @@ def convert(
     *,
     quantization: str | None = None,
     num_files: int = 1,
+    is_merged: bool = False,
     progress: Progress = lambda _: None,
 ) -> None:
     """Write the model of `checkpoint` to `target`, a file for GGUF and a new folder for the others.
 
     `quantization` is a name such as Q4_K_M for GGUF, and BF16, F16 or F32 for the others; what is not asked for stays.
-    `num_files` is into how many Meta's weights are cut. The target appears whole or not at all. Raises InvalidRequest,
-    FormatError, ModelError, OSError.
+    `num_files` is into how many Meta's weights are cut; `is_merged` gives them the names that AIME's worker looks for.
+    Meta's files become others byte for byte, where no type is asked for. The target appears whole or not at all.
+    Raises InvalidRequest, FormatError, ModelError, OSError.
     """
     spec = read_spec(checkpoint)
     check_tensors(checkpoint, spec)
@@ -82,7 +85,11 @@ def convert(
             case Naming.HUGGING_FACE:
                 _write_hugging_face(work, target, companions, _float_type(work, quantization))
             case Naming.META:
-                _write_meta(work, target, companions, _float_type(work, quantization), num_files)
+                names = [file_name(number, num_files, is_merged=is_merged) for number in range(num_files)]
+                if isinstance(checkpoint, MetaCheckpoint) and quantization is None:
+                    _rewrite_meta(work, target, companions, names, progress)
+                else:
+                    _write_meta(work, target, companions, _float_type(work, quantization), names)
 
 
 @dataclass(frozen=True)
@@ -215,22 +222,34 @@ def _grouped(sources: Iterable[TensorSource]) -> Iterator[list[TensorSource]]:
     yield shard
 
 
-def _write_meta(work: _Work, target: Path, companions: Companions, kind: BlockType, num_files: int) -> None:
+def _rewrite_meta(work: _Work, target: Path, companions: Companions, names: Sequence[str], progress: Progress) -> None:
+    _check_files(work.spec, len(names))
+    with _new_folder(target) as folder:
+        reshard(work.checkpoint, folder, work.spec.dim, names, progress)
+        _write_json(folder / PARAMS, work.checkpoint.metadata)
+        _write_files(folder, companions)
+
+
+def _write_meta(work: _Work, target: Path, companions: Companions, kind: BlockType, names: Sequence[str]) -> None:
+    num_files = len(names)
     spec = replace(work.spec, rope=plain_rope(work.spec.rope))
     params = meta_params(spec)
-    if not 1 <= num_files <= spec.num_kv_heads or spec.num_kv_heads % num_files or spec.vocab_size % num_files:
-        rule = f"it divides the {spec.num_kv_heads} key/value heads and the {spec.vocab_size} tokens"
-        raise InvalidRequest(f"{num_files} files are not possible: {rule}", field="num_files")
+    _check_files(spec, num_files)
     sources = [work.tensor(slot, kind) for slot in all_slots(spec)]
     if spec.is_tied:  # Meta's own code has a head always
         head = tensor_name(Naming.META, Weight.HEAD)
         sources.append(replace(work.tensor(next(iter(all_slots(spec))), kind), name=head))
     with _new_folder(target) as folder:
-        for number in range(num_files):
-            parts = [_part(source, spec.dim, number, num_files) for source in sources]
-            write_pth(folder / f"consolidated.{number:02d}.pth", parts)
+        for number, name in enumerate(names):
+            write_pth(folder / name, [_part(source, spec.dim, number, num_files) for source in sources])
         _write_json(folder / PARAMS, params)
         _write_files(folder, companions)
+
+
+def _check_files(spec: ModelSpec, count: int) -> None:
+    if not 1 <= count <= spec.num_kv_heads or spec.num_kv_heads % count or spec.vocab_size % count:
+        rule = f"it divides the {spec.num_kv_heads} key/value heads and the {spec.vocab_size} tokens"
+        raise InvalidRequest(f"{count} files are not possible: {rule}", field="num_files")
 
 
 def _part(source: TensorSource, dim: int, number: int, count: int) -> TensorSource:
@@ -278,7 +297,7 @@ def _new_folder(target: Path) -> Iterator[Path]:
 
 
 def _write_json(path: Path, values: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(dict(values), indent=2) + "\n", encoding="utf-8")
 
 
 def _write_files(folder: Path, companions: Companions) -> None:

@@ -54,6 +54,7 @@ def convert_model(
     *,
     quantization: str | None = None,
     num_files: int = 1,
+    is_merged: bool = False,
     adapters: Sequence[Path] = (),
     progress: Callable[[int], object] = lambda _: None,
 ) -> None:
@@ -68,7 +69,14 @@ def convert_model(
         naming = _NAMINGS[layout]
         companions = _companions(checkpoint, naming)
         convert(
-            checkpoint, target, naming, companions, quantization=quantization, num_files=num_files, progress=progress
+            checkpoint,
+            target,
+            naming,
+            companions,
+            quantization=quantization,
+            num_files=num_files,
+            is_merged=is_merged,
+            progress=progress,
         )
 
 

@@ -17,6 +17,7 @@ from .names import parse_name
 from .places import find_entry
 
 BUNDLED = "cria"
+FOLDERS = ("*.safetensors", "consolidated.*.pth", "merged.*.pth", "original/consolidated.*.pth")  # opened whole
 GIVE = (
     f"give `{BUNDLED}` (the bundled model), a model of the store, a GGUF file, or a folder of safetensors or of Meta's"
 )
@@ -107,7 +108,7 @@ def _bundled() -> ModelFiles:
 
 def _weights_in(folder: Path) -> Path:
     """Return what to open in a folder: the folder for safetensors, the file where it holds one GGUF file."""
-    if any(folder.glob("*.safetensors")) or any(folder.glob("consolidated.*.pth")):
+    if any(path for pattern in FOLDERS for path in folder.glob(pattern)):
         return folder
     files = sorted(folder.glob("*.gguf"))
     if len(files) == 1:

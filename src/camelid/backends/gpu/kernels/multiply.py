@@ -2,7 +2,9 @@
 
 One program computes ROWS outputs for TOKENS tokens. It walks along the columns, unpacks 32 of them for all its rows in
 registers, and multiplies on the tensor cores. With so few tokens the time goes into reading the weight, at 4.5 to 8.5
-bits each. Twin: `twin.multiply`. Layouts: ggml-common.h.
+bits each: up to 64 tokens it is read once, in tiles of 16, 32 or 64 tokens, and where the rows are too few to keep the
+device busy, the columns are split over several programs, whose sums a second step adds in their order.
+Twin: `twin.multiply`. Layouts: ggml-common.h.
 """
 
 from __future__ import annotations
@@ -14,8 +16,12 @@ from torch import Tensor
 
 from camelid.formats.blocks import BlockType
 
+from .device import processors
+
 ROWS = 32
-TOKENS = 16  # what a tensor core takes at least
+LEAST_TOKENS, MOST_TOKENS = 16, 64  # of a tile: what a tensor core takes, and what registers hold
+MOST_SPLITS = 8
+WAVES = 4  # programs for each multiprocessor that are wanted
 
 
 @triton.jit
@@ -116,15 +122,20 @@ def _multiply(
     x, weight, halves, out, num_tokens, num_rows, columns, row_bytes,
     BLOCK: tl.constexpr, STEP: tl.constexpr, ROWS: tl.constexpr, TOKENS: tl.constexpr,
 ):  # fmt: skip
-    """Compute out[t, n] for ROWS values of n and TOKENS values of t. STEP: the function that adds one block."""
+    """Compute out[t, n] for ROWS values of n, TOKENS values of t and one split of the columns.
+
+    STEP: the function that adds one block. out: (splits, T, N).
+    """
     numbers = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     tokens = tl.program_id(1) * TOKENS + tl.arange(0, TOKENS)
     is_row, is_token = numbers < num_rows, tokens < num_tokens
     starts = tl.where(is_row, numbers, 0).to(tl.int64) * row_bytes  # rows beyond the end read the first one
     total = tl.zeros((TOKENS, ROWS), tl.float32)
-    for block in range(columns // BLOCK):
+    split, num_blocks = tl.program_id(2), columns // BLOCK
+    each = (num_blocks + tl.num_programs(2) - 1) // tl.num_programs(2)
+    for block in range(split * each, tl.minimum((split + 1) * each, num_blocks)):
         total = STEP(total, x, tokens * columns, is_token, weight + starts, halves + starts // 2, block)
-    targets = out + tokens[:, None] * num_rows + numbers[None, :]
+    targets = out + split * num_tokens * num_rows + tokens[:, None] * num_rows + numbers[None, :]
     tl.store(targets, total.to(out.dtype.element_ty), mask=is_token[:, None] & is_row[None, :])
 
 
@@ -137,16 +148,28 @@ STEPS = {
 }
 
 
-def multiply(x: Tensor, rows: Tensor, block_type: BlockType) -> Tensor:
-    """Return x · Wᵀ for a quantized weight: x (T, columns), rows (N, bytes) → (T, N) in the type of x."""
+def multiply(x: Tensor, rows: Tensor, block_type: BlockType, splits: int | None = None) -> Tensor:
+    """Return x · Wᵀ for a quantized weight: x (T, columns), rows (N, bytes) → (T, N) in the type of x.
+
+    splits: over how many programs the columns of a row are split; None: as many as the device needs.
+    """
     num_tokens, columns = x.shape
     num_rows, row_bytes = rows.shape
+    num_blocks = columns // block_type.weights_per_block
     assert rows.is_contiguous()
-    assert row_bytes == columns // block_type.weights_per_block * block_type.bytes_per_block
-    out = torch.empty((num_tokens, num_rows), dtype=x.dtype, device=x.device)
-    grid = (triton.cdiv(num_rows, ROWS), triton.cdiv(num_tokens, TOKENS))
-    _multiply[grid](
+    assert row_bytes == num_blocks * block_type.bytes_per_block
+    tokens = min(MOST_TOKENS, max(LEAST_TOKENS, triton.next_power_of_2(num_tokens)))
+    tiles = triton.cdiv(num_rows, ROWS), triton.cdiv(num_tokens, tokens)
+    count = splits or wanted_splits(tiles[0] * tiles[1], num_blocks, processors(x))
+    dtype = x.dtype if count == 1 else torch.float32
+    out = torch.empty((count, num_tokens, num_rows), dtype=dtype, device=x.device)
+    _multiply[*tiles, count](
         x.contiguous(), rows, rows.view(torch.float16), out, num_tokens, num_rows, columns, row_bytes,
-        BLOCK=block_type.weights_per_block, STEP=STEPS[block_type], ROWS=ROWS, TOKENS=TOKENS,
+        BLOCK=block_type.weights_per_block, STEP=STEPS[block_type], ROWS=ROWS, TOKENS=tokens,
     )  # fmt: skip
-    return out
+    return out[0] if count == 1 else out.sum(0).to(x.dtype)
+
+
+def wanted_splits(num_programs: int, num_blocks: int, num_processors: int) -> int:
+    """Return over how many programs columns are split: 1 where the programs fill the device as it is."""
+    return max(1, min(WAVES * num_processors // num_programs, num_blocks // 2, MOST_SPLITS))
