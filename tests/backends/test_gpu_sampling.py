@@ -97,3 +97,16 @@ def test_logits_reach_numpy_where_it_asks_for_them() -> None:
     np.testing.assert_array_equal(np.asarray(rows), [[0, 1, 2], [3, 4, 5]])
     assert np.array(rows, np.float64).dtype == np.float64
     assert len(rows) == 2
+
+
+def test_a_guided_row_is_drawn_with_its_guide() -> None:
+    logits = np.random.default_rng(6).normal(0, 2, (4, 50)).astype(np.float32)
+    plain = Draw(Sampling(seed=1), 0, 5, (1,), ())
+    asked = [
+        plain,
+        Draw(Sampling(seed=2), 0, 5, (1,), (), rules=Rules(guidance_scale=3.0)),
+        Draw(Sampling(), 0, 5, (), (), is_guide=True),
+        plain,
+    ]
+    assert drawn(logits, asked) == on_host(logits, asked)
+    assert drawn(logits, asked)[1].id != drawn(logits[1:2], [Draw(Sampling(seed=2), 0, 5, (1,), ())])[0].id

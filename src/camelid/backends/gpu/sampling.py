@@ -43,9 +43,10 @@ class Rows:
 def sample(rows: Rows, draws: Sequence[Draw]) -> list[Drawn]:
     """Draw one token for each row. Raises BrokenLogits, naming all bad rows (see `backends.sampling.sample`)."""
     found: dict[int, Drawn | None] = {}
-    here = [index for index, draw in enumerate(draws) if draw.rules is None and draw.spread is None]
+    here = [index for index, draw in enumerate(draws) if _is_common(draw)]
     for index in set(range(len(draws))).difference(here):
-        found[index] = _on_host(rows.scores[index], draws[index])
+        end = index + 1 + _is_guided(draws[index])
+        found[index] = _on_host(rows.scores[index:end], draws[index:end])
     if here:
         chosen = rows.scores if len(here) == len(draws) else rows.scores[here]
         found |= zip(here, _sample(chosen, [draws[index] for index in here]), strict=True)
@@ -54,9 +55,18 @@ def sample(rows: Rows, draws: Sequence[Draw]) -> list[Drawn]:
     return [drawn for index in range(len(draws)) if (drawn := found[index]) is not None]
 
 
-def _on_host(row: Tensor, draw: Draw) -> Drawn | None:
+def _is_common(draw: Draw) -> bool:
+    return draw.rules is None and draw.spread is None and not draw.is_guide
+
+
+def _is_guided(draw: Draw) -> bool:
+    return draw.rules is not None and draw.rules.guides
+
+
+def _on_host(rows: Tensor, draws: Sequence[Draw]) -> Drawn | None:
+    """Return what is drawn from the first row; the second, if there is one, guides it."""
     try:
-        return host.sample(row[None].cpu().numpy(), [draw])[0]
+        return host.sample(rows.cpu().numpy(), draws)[0]
     except BrokenLogits:
         return None
 
