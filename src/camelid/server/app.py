@@ -29,6 +29,8 @@ from .auth import Keys, check_exposure
 from .banner import banner
 from .connection import bounded
 from .contract import Loaded, ServedRuntime
+from .docker.aliases import Aliased
+from .docker.routes import DockerRoutes
 from .door import Door, ModelNames
 from .envelopes import envelope_of
 from .errors import internal_problem, problem_of, problem_of_http, respond
@@ -82,7 +84,11 @@ def create_app(
         summary="Llama-class language models over HTTP, in the dialects that clients speak.",
         docs_url=None,  # those pages load scripts from another host
         redoc_url=None,
-        middleware=[Middleware(Named), Middleware(Guard, *_keys(settings), settings.host, envelope_of)],
+        middleware=[
+            Middleware(Aliased),
+            Middleware(Named),
+            Middleware(Guard, *_keys(settings), settings.host, envelope_of),
+        ],
         separate_input_output_schemas=False,
     )
     app.state.door = door
@@ -100,6 +106,7 @@ def create_app(
     app.include_router(AnthropicRoutes(door).router())
     app.include_router(OllamaRoutes(door, models).router())
     app.include_router(MakingRoutes(door, models).router())
+    app.include_router(DockerRoutes(door, models).router())
     _answer_errors(app)
     _describe(app)
     return app

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from camelid.errors import Unauthorized
 
 from .auth import Keys, allowed_host, is_loopback, same_origin
+from .docker.aliases import is_dockers
 from .errors import Envelope, Problem, http_problem, problem_of, respond
 from .predict.routes import is_predicts
 
@@ -110,10 +111,14 @@ class Guard:
         scope["state"]["skips_safety"] = safety == b"off"
         # Pages of other origins are out by their Origin header; the examples of Ollama and Truss post with curl's own
         # content type, and Truss's clients msgpack.
-        is_free = origin is None and (scope["path"].startswith("/api/") or is_predicts(scope["path"]))
+        is_free = origin is None and _takes_any_type(scope["path"])
         if scope["method"] == "POST" and not is_free and not _is_json(headers.get(b"content-type", b"")):
             return http_problem(415, "the body must be sent as content-type: application/json", close=True)
         return None
+
+
+def _takes_any_type(path: str) -> bool:
+    return path.startswith("/api/") or is_predicts(path) or is_dockers(path)
 
 
 def _headers(scope: Scope) -> Mapping[bytes, bytes]:
