@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import pytest
 
+import camelid
 from camelid.errors import InvalidRequest, InvalidSetting, ModelError, NotFound
 from camelid.runtime.runtime import Runtime
 from camelid.runtime.supervisor import SupervisedEngine
@@ -147,3 +148,16 @@ def test_adapters_are_given_as_flags_or_in_a_variable() -> None:
     for wrong in ("a", "a=", "=x", "a=x,a=y"):
         with pytest.raises(InvalidSetting):
             read_settings({"adapter": wrong}, {})
+
+
+def test_the_library_has_models_with_adapters_beside_each_other(lora: Path) -> None:
+    given: Any = {"adapter": f"one={lora / 'one.gguf'}"}
+    asked: Any = {"temperature": 3.0, "seed": 5, "max_tokens": 8, "ignore_eos": True}
+    with camelid.load("cria", device="cpu", threads=1, context_length=512, **given) as model:
+        one, two = model.adapted("one"), model.adapted("two", str(lora / "two"))
+        assert (one.name, two.name) == ("cria:one", "cria:two")
+        texts = [each.complete("The little llama", **asked).text for each in (model, one, two)]
+        assert len(set(texts)) == 3
+        assert one.generate("The", max_new_tokens=2, num_beams=2).texts != ()
+        with pytest.raises(NotFound):
+            model.adapted("three")

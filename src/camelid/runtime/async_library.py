@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
 from typing import Any, Literal, Self, Unpack, overload
@@ -78,6 +78,12 @@ class AsyncModel:
     def name(self) -> str:
         """The model's name."""
         return self.model.name
+
+    async def adapted(self, name: str, path: str | None = None) -> AsyncModel:
+        """Return this model with a LoRA adapter (see `Model.adapted`)."""
+        if path is not None:
+            await self.runtime.load_adapter(self.model.base, name, path)
+        return replace(self, model=self.model.adapted(name))
 
     @property
     def context_length(self) -> int:

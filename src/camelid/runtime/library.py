@@ -53,6 +53,16 @@ class Model:
         """The model's name."""
         return self._model.name
 
+    def adapted(self, name: str, path: str | None = None) -> Model:
+        """Return this model with a LoRA adapter, beside it on the same weights: closing one of them closes both.
+
+        name: of an adapter that it was loaded with (`adapter="poems=poems.gguf"`), or of the one at `path`, GGUF or a
+        folder of PEFT's, which is loaded now. Raises NotFound, InvalidRequest, FormatError, ModelError, OutOfMemory.
+        """
+        model = object.__new__(Model)
+        model._loop, model._model = self._loop, self._loop.run(self._model.adapted(name, path))
+        return model
+
     @property
     def context_length(self) -> int:
         """Most tokens of prompt and answer together."""
