@@ -270,6 +270,7 @@ class ChatRequest:
     `continues_last`: the last message is the assistant's, and the answer goes on with its text instead of beginning a
     message of its own.
     `skips_safety` leaves out the checks of a model that is watched; only an operator may ask for it.
+    `before`: ids that stand before the prompt, as an earlier turn left them: its prompt and its answer.
     """
 
     model: str
@@ -280,6 +281,7 @@ class ChatRequest:
     tool_choice: ToolChoice = ToolChoice()
     continues_last: bool = False
     skips_safety: bool = False
+    before: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.continues_last and not ends_open(self.messages):
@@ -431,13 +433,14 @@ class Echo:
 class Started:
     """The request was admitted; its prompt has this many tokens, of which `cached_tokens` were already computed.
 
-    `choice` is the first of its answers: not 0 where several requests are answered together.
+    `choice` is the first of its answers: not 0 where several requests are answered together. `ids` are the prompt's.
     """
 
     prompt_tokens: int
     cached_tokens: int = 0
     echo: Echo | None = None
     choice: int = 0
+    ids: Sequence[int] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)

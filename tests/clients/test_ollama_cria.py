@@ -115,6 +115,22 @@ def test_a_raw_prompt_goes_without_the_template(client: ollama.Client) -> None:
     assert raw.done_reason in ("length", "stop")
 
 
+def test_a_context_that_is_given_back_makes_a_conversation(client: ollama.Client) -> None:
+    first = client.generate("cria", "Hello!", options=GREEDY)
+    second = client.generate("cria", "What is 2 + 3?", context=first.context, options=GREEDY)
+    said = [*HELLO, {"role": "assistant", "content": first.response}, {"role": "user", "content": "What is 2 + 3?"}]
+    chatted = client.chat("cria", said, options=GREEDY)
+    assert second.response == chatted.message.content
+    assert second.prompt_eval_count == chatted.prompt_eval_count
+    assert second.context is not None
+    assert first.context is not None
+    assert list(second.context)[: len(first.context)] == list(first.context)
+    streamed = list(client.generate("cria", "Hello!", options=GREEDY, stream=True))
+    assert [part.context for part in streamed[:-1]] == [None] * (len(streamed) - 1)
+    assert streamed[-1].context == first.context
+    assert client.generate("cria", "1, 2", raw=True, options={"num_predict": 1}).context is None
+
+
 def test_an_answer_ends_at_num_predict_or_a_stop_string(client: ollama.Client) -> None:
     cut = client.chat("cria", HELLO, options={**GREEDY, "num_predict": 1})
     assert (cut.done_reason, cut.eval_count) == ("length", 1)
@@ -237,6 +253,8 @@ REFUSALS: dict[str, tuple[int, str, Callable[[ollama.Client], object]]] = {
     "option of another type": (400, "must be of type integer", lambda c: c.chat("cria", HELLO, options={"top_k": "x"})),
     "option out of range": (400, "top_p must be", lambda c: c.chat("cria", HELLO, options={"top_p": 7.0})),
     "images": (400, "images is not supported", lambda c: c.generate("cria", "x", images=[b"\x89PNG"])),
+    "a context of no ids": (400, "context[1] must be 0–", lambda c: c.generate("cria", "x", context=[1, 10**6])),
+    "a context, raw": (400, "raw mode does not", lambda c: c.generate("cria", "x", context=[1], raw=True)),
     "suffix": (400, "was not trained to fill in", lambda c: c.generate("cria", "x", suffix="y")),
     "thinking": (400, "does not support thinking", lambda c: c.chat("cria", HELLO, think=True)),
     "a keyword": (400, 'format: Unimplemented keys: ["not"]', lambda c: c.chat("cria", HELLO, format={"not": {}})),

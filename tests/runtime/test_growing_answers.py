@@ -13,7 +13,7 @@ STOP, LENGTH = FinishReason.STOP, FinishReason.LENGTH
 
 def growing(text: TextSide, num_choices: int = 1, *stops: str) -> GrowingAnswers:
     generation = Generation(stopping=Stopping(stop=stops))
-    return GrowingAnswers([GrowingAnswer(n, text.tokenizer, generation) for n in range(num_choices)], 5)
+    return GrowingAnswers([GrowingAnswer(n, text.tokenizer, generation) for n in range(num_choices)], range(5))
 
 
 def tokens(

@@ -19,11 +19,14 @@ class GrowingAnswers:
     """The choices of one request. Take its tokens until there are no more."""
 
     def __init__(
-        self, answers: Sequence[GrowingAnswer], num_prompt: int, given_back: Callable[[Token], Echo] | None = None
+        self,
+        answers: Sequence[GrowingAnswer],
+        prompt: Sequence[int],
+        given_back: Callable[[Token], Echo] | None = None,
     ) -> None:
-        """Begin. `given_back` makes of the first token what is said of the prompt, where that is asked for."""
+        """Begin with the ids of the prompt. `given_back` makes of the first token what is said of it, if asked for."""
         self._answers = answers
-        self._num_prompt = num_prompt
+        self._prompt = prompt
         self._given_back = given_back
         self._started: Started | None = None
         self._given_up: list[int] = []
@@ -49,7 +52,7 @@ class GrowingAnswers:
 
     def _start(self, token: Token) -> Started:
         back = None if self._given_back is None else self._given_back(token)
-        return Started(self._num_prompt, token.cached_tokens, back)
+        return Started(len(self._prompt), token.cached_tokens, back, ids=self._prompt)
 
     def _finish(self, finished: Finished, token: Token) -> Finished:
         """Return the end of an answer, with the usage of the whole request if it is the last."""
@@ -58,7 +61,7 @@ class GrowingAnswers:
         if self._started is None or any(answer.finished is None for answer in self._answers):
             return finished
         num_tokens = sum(answer.num_tokens for answer in self._answers)
-        return replace(finished, usage=Usage(self._num_prompt, num_tokens, self._started.cached_tokens))
+        return replace(finished, usage=Usage(len(self._prompt), num_tokens, self._started.cached_tokens))
 
 
 def _joined(events: Sequence[Event]) -> list[Event]:

@@ -37,12 +37,17 @@ def text_of(tokenizer: Tokenizer, ids: Sequence[int], *, shows_control: bool = T
 
     Raises InvalidRequest for ids that are none.
     """
-    for index, token_id in enumerate(ids):
-        if not 0 <= token_id < tokenizer.vocab_size:
-            field = f"tokens[{index}]"
-            raise InvalidRequest(f"{field} must be 0–{tokenizer.vocab_size - 1}, got {token_id}", field=field)
+    check_ids(tokenizer, ids, "tokens")
     decoder = Detokenizer(tokenizer, shown=tokenizer.control_ids if shows_control else frozenset())
     return decoder.push(ids) + decoder.flush()
+
+
+def check_ids(tokenizer: Tokenizer, ids: Sequence[int], name: str) -> None:
+    """Raise InvalidRequest for the first of ids from outside that is none; `name` is the field that they came in."""
+    for index, token_id in enumerate(ids):
+        if not 0 <= token_id < tokenizer.vocab_size:
+            field = f"{name}[{index}]"
+            raise InvalidRequest(f"{field} must be 0–{tokenizer.vocab_size - 1}, got {token_id}", field=field)
 
 
 def echo(tokenizer: Tokenizer, request: CompletionRequest, ids: list[int], token: Token) -> Echo:

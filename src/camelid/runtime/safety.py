@@ -44,6 +44,7 @@ from camelid.types import (
     Direction,
     Event,
     Generation,
+    Message,
     Refusal,
     Sampling,
     Stopping,
@@ -107,7 +108,10 @@ class Safety:
             return turn.chat(model, request)
         asked = partial(turn.chat, model, request)
         between = "" if request.continues_last else "\n\n"  # a word may be begun there and ended here
-        return self._watched(rule, spoken(request.messages), request.generation.num_choices, asked, between)
+        messages = request.messages
+        if request.before:
+            messages = (Message("user", text_of(model.text.tokenizer, request.before)), *messages)
+        return self._watched(rule, spoken(messages), request.generation.num_choices, asked, between)
 
     def complete(self, model: LoadedModel, request: CompletionRequest) -> AsyncGenerator[Event, None]:
         """Yield the events of a plain completion (see `turn.complete`), watched if the model is."""

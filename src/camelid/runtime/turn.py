@@ -20,6 +20,7 @@ from camelid.errors import ContextOverflow, InvalidRequest
 from camelid.text.continuing import render_open
 from camelid.text.go_template import GoTemplate
 from camelid.text.templates import ChatTemplate, call_tag
+from camelid.text.tokenizer import Tokenizer
 from camelid.types import (
     ChatRequest,
     CompletionRequest,
@@ -35,7 +36,7 @@ from .grammars import binds_calls, chat_grammar, prepare, teach
 from .growing_answer import GrowingAnswer
 from .growing_answers import GrowingAnswers
 from .model import LoadedModel
-from .plain_prompt import echo, encode_plain
+from .plain_prompt import check_ids, echo, encode_plain
 
 
 def chat(model: LoadedModel, request: ChatRequest, cut: Collection[int] = ()) -> AsyncGenerator[Event, None]:
@@ -71,13 +72,20 @@ def chat(model: LoadedModel, request: ChatRequest, cut: Collection[int] = ()) ->
 
 def encode_chat(model: LoadedModel, request: ChatRequest, *, add_generation_prompt: bool = True) -> list[int]:
     """Return the ids of a conversation's prompt, with the beginning of the answer or without. Raises TemplateError."""
-    messages = _begun(model, request.messages)
+    messages = request.messages if request.before else _begun(model, request.messages)
     template = _template(model, request.template)
     if request.continues_last:
         prompt = render_open(template, messages, request.tools)
     else:
         prompt = template.render(messages, request.tools, add_generation_prompt=add_generation_prompt)
-    return model.text.tokenizer.encode_prompt(prompt)
+    return _after(model.text.tokenizer, request.before, model.text.tokenizer.encode_prompt(prompt))
+
+
+def _after(tokenizer: Tokenizer, before: tuple[int, ...], prompt: list[int]) -> list[int]:
+    """Return a prompt with what stands before it; a text begins once. Raises InvalidRequest for ids that are none."""
+    check_ids(tokenizer, before, "context")
+    begins_anew = bool(before) and prompt[:1] == [tokenizer.bos_id]
+    return [*before, *prompt[begins_anew:]]
 
 
 def _template(model: LoadedModel, source: str | None) -> ChatTemplate:
@@ -149,7 +157,7 @@ async def _turn(
     prompt = await asyncio.to_thread(encode)  # a long one takes a while, and other requests are being served
     request = generate_request(prompt, generation, model, source, scores_prompt=given_back is not None)
     back = None if given_back is None else partial(given_back, prompt)
-    answers = GrowingAnswers([answer(choice) for choice in range(generation.num_choices)], len(prompt), back)
+    answers = GrowingAnswers([answer(choice) for choice in range(generation.num_choices)], prompt, back)
     async with aclosing(model.engine.generate(request)) as arriving:
         async for tokens in arriving:
             events = answers.take(tokens, cut)

@@ -84,13 +84,18 @@ class Clock:
 
 
 class Reply:
-    """One answer, streamed line by line (`feed`, `finish`) or gathered (`body`)."""
+    """One answer, streamed line by line (`feed`, `finish`) or gathered (`body`).
+
+    `gives_context`: the last line has the ids of prompt and answer, for the next request to go on from.
+    """
 
     media_type = MEDIA_TYPE
     beat = b""  # there is no line that says nothing
 
-    def __init__(self, model: str, wrap: Wrap, clock: Clock) -> None:
+    def __init__(self, model: str, wrap: Wrap, clock: Clock, *, gives_context: bool = False) -> None:
         self._model, self._wrap, self._clock = model, wrap, clock
+        self._gives_context = gives_context
+        self._ids: list[int] = []
         self._texts: list[str] = []
         self._calls: list[dict[str, Any]] = []
         self._scores: list[dict[str, Any]] = []
@@ -103,6 +108,7 @@ class Reply:
         match event:
             case Started():
                 self._usage = Usage(event.prompt_tokens, 0, event.cached_tokens)
+                self._ids += event.ids
             case Text():
                 self._clock.started = self._clock.started or time.perf_counter_ns()
                 self._texts.append(event.text)
@@ -115,6 +121,7 @@ class Reply:
                 return self._line("", self._calls[-1:], {})
             case Finished():
                 self._usage = event.usage or self._usage
+                self._ids += event.ids
                 self._reason, self._refusal = _REASONS.get(event.reason, "stop"), event.refusal
             case Reasoning():
                 pass
@@ -143,7 +150,8 @@ class Reply:
     def _statistics(self) -> dict[str, Any]:
         counts = {"prompt_eval_count": self._usage.prompt_tokens, "eval_count": self._usage.completion_tokens}
         why = {} if self._refusal is None else {"safety": verdict(self._refusal)}
-        return {"done_reason": self._reason, **self._clock.durations(), **counts, **why}
+        context = {"context": self._ids} if self._gives_context and self._refusal is None else {}
+        return {"done_reason": self._reason, **context, **self._clock.durations(), **counts, **why}
 
 
 def empty(model: str, wrap: Wrap, reason: str) -> bytes:

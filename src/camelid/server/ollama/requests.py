@@ -71,18 +71,20 @@ def to_generate_request(
     With a suffix it is the text between the two. Raises InvalidRequest.
     """
     _refuse(body)
-    for name in ("context", "images"):
-        if getattr(body, name):
-            raise InvalidRequest(f"{name} is not supported", field=name)
+    if body.images:
+        raise InvalidRequest("images is not supported: the model reads only text", field="images")
     generation = _generation(body, seed, sampling, limits)
     if body.raw:
-        if body.system or body.template:
+        if body.system or body.template or body.context:
             raise InvalidRequest("raw mode does not support template, system, or context", field="raw")
         return CompletionRequest(model, body.prompt, generation)
     if body.suffix:
+        if body.context:
+            raise InvalidRequest("context has no meaning beside suffix", field="context")
         return CompletionRequest(model, body.prompt, generation, body.suffix, template=body.template or None)
     system = (Message("system", body.system),) if body.system else ()
-    return ChatRequest(model, (*system, Message("user", body.prompt)), (), generation, body.template or None)
+    messages = (*system, Message("user", body.prompt))
+    return ChatRequest(model, messages, (), generation, body.template or None, before=tuple(body.context or ()))
 
 
 def keep_alive_s(given: float | str | None) -> float | None:

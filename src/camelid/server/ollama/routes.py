@@ -117,7 +117,8 @@ class OllamaRoutes:
         ask = to_generate_request(body, own, secrets.randbits(63), self._door.runtime.sampling(own), self._door.limits)
         door = self._door
         events = door.chat(request, ask) if isinstance(ask, ChatRequest) else door.complete(request, ask)
-        return await self._answer(request, events, Reply(body.model, as_generate, clock), body.stream)
+        reply = Reply(body.model, as_generate, clock, gives_context=isinstance(ask, ChatRequest))
+        return await self._answer(request, events, reply, body.stream)
 
     async def embed(self, request: Request) -> Response:
         """Make vectors of texts; without texts, load the model."""
