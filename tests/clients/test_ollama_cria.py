@@ -238,7 +238,9 @@ def test_the_command_shows_and_stops_what_is_loaded(
 
 def test_a_model_is_copied_and_deleted(client: ollama.Client) -> None:
     client.copy("mine", "someone/copy:2")
-    assert "someone/copy:2" in {model.model for model in client.list().models}
+    (listed,) = (model for model in client.list().models if model.model == "someone/copy:2")
+    assert listed.details is not None
+    assert (listed.details.family, listed.details.quantization_level) == ("llama", "Q8_0")
     client.delete("someone/copy:2")
     assert "someone/copy:2" not in {model.model for model in client.list().models}
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from .sizing import SHORTEST_CONTEXT, choose_sizing
 # What a process takes beside weights and cache: Python, its packages and the buffers of a step, and the tokenizer with
 # each of its tokens. Measured with `camelid run`; docs/decisions/0043.
 PROCESS_BYTES, TOKEN_BYTES = 64 << 20, 1 << 10
+HEAD_BYTES = 64 << 10
 LLAMA_3_TOKENS = 128_256  # for a file that says its number of tokens further on
 
 _FILE_TYPES = {mix.file_type: mix.name for mix in MIXES.values()}
@@ -90,6 +92,24 @@ def most_tokens_per_second(weight_bytes: int, settings: ModelSettings) -> float 
         return read_bandwidth(isa, settings.threads or machine.default_threads()) / weight_bytes
     except (ImportError, MemoryError):
         return None
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a model's file says of itself in a few words; empty where it says nothing."""
+
+    architecture: str = ""
+    parameters: str = ""
+    quantization: str = ""
+
+
+def kind_of(weights: Path) -> Kind:
+    """Return what the first bytes of a GGUF file say, which is enough for a list of many models. Raises OSError."""
+    with weights.open("rb") as file:
+        metadata = peek_gguf(file.read(HEAD_BYTES))
+    texts = (metadata.get(f"general.{name}") for name in ("architecture", "size_label"))
+    architecture, parameters = (text if isinstance(text, str) else "" for text in texts)
+    return Kind(architecture, parameters, _FILE_TYPES.get(metadata.get("general.file_type", -1), ""))
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,13 @@ from starlette.responses import JSONResponse, Response
 
 from camelid import __version__
 from camelid.errors import ContextOverflow, InvalidRequest, NotFound, RegistryError
+from camelid.runtime.estimate import Kind, kind_of
 from camelid.runtime.overview import header_of, messages, overview
 from camelid.runtime.status import ModelStatus
 from camelid.store.local import find_by_name, own_name
 from camelid.store.names import parse_name
 from camelid.store.places import all_stores, own_store
-from camelid.store.store import Entry
+from camelid.store.store import GGUF_LAYERS, Entry
 from camelid.store.transfer import pull
 from camelid.types import ChatRequest, Embeddings, Event
 
@@ -197,7 +198,7 @@ class OllamaRoutes:
     async def tags(self) -> Response:
         """List the models on this machine, the newest first, and those that are loaded from elsewhere."""
         entries = await asyncio.to_thread(self._entries)
-        listed = [_tag(entry) for entry in entries]
+        listed = await asyncio.to_thread(lambda: [_tag(entry) for entry in entries])
         names = {tag["name"] for tag in listed}
         loaded = [_loaded_tag(status) for status in self._door.runtime.loaded() if status.name not in names]
         return JSONResponse({"models": [*loaded, *listed]})
@@ -311,8 +312,16 @@ def _tag(entry: Entry) -> dict[str, Any]:
         "modified_at": _written(entry.modified_s),
         "size": entry.manifest.size,
         "digest": entry.manifest.digest.hex,
-        "details": _details("llama"),
+        "details": _details(_kind(entry)),
     }
+
+
+def _kind(entry: Entry) -> Kind:
+    layers = [layer for layer in entry.manifest.layers if layer.media_type in GGUF_LAYERS]
+    try:
+        return kind_of(entry.store.blobs.path(layers[0].digest)) if layers else Kind()
+    except OSError:
+        return Kind()  # it cannot be read, which whoever loads it is told
 
 
 def _loaded_tag(status: ModelStatus, digest: str = "") -> dict[str, Any]:
@@ -322,7 +331,7 @@ def _loaded_tag(status: ModelStatus, digest: str = "") -> dict[str, Any]:
         "modified_at": _written(status.loaded_at),
         "size": status.memory_bytes,
         "digest": digest,
-        "details": {**_details(status.architecture), "parameter_size": f"{status.num_parameters / 1e9:.1f}B"},
+        "details": _details(Kind(status.architecture, f"{status.num_parameters / 1e9:.1f}B")),
         "expires_at": FOR_EVER if status.expires_at is None else _written(status.expires_at),
         "size_vram": status.memory_bytes if status.backend.startswith("gpu") else 0,
         "context_length": status.context_length,
@@ -333,6 +342,7 @@ def _written(time_s: float) -> str:
     return datetime.fromtimestamp(time_s, UTC).isoformat().replace("+00:00", "Z")
 
 
-def _details(family: str) -> dict[str, Any]:
+def _details(kind: Kind) -> dict[str, Any]:
+    family = kind.architecture or "llama"
     known = {"parent_model": "", "format": "gguf", "family": family, "families": [family]}
-    return {**known, "parameter_size": "", "quantization_level": ""}
+    return {**known, "parameter_size": kind.parameters, "quantization_level": kind.quantization}
