@@ -48,6 +48,7 @@ def command(model: str | None, truss: Path | None, **flags: str | None) -> None:
     model = model or named_by(os.environ, is_first_process=os.getpid() == 1) or "cria"
     from camelid.cli.logs import configure_logs
     from camelid.cli.pull import fetch_if_missing
+    from camelid.integrations.salad_metadata import on_salad
     from camelid.runtime.runtime import Runtime
     from camelid.runtime.torchrun import Places, launch_of, wait_for_first
     from camelid.server.app import serve
@@ -61,13 +62,16 @@ def command(model: str | None, truss: Path | None, **flags: str | None) -> None:
     places = Places(launch) if launch is not None else None  # kept as long as it is served
     if launch is not None:
         own = replace(own, tensor_parallel=parse_ranks(str(launch.size)))
-    serve(
-        Runtime(own, keep=group(KeepSettings, settings), safety=group(SafetySettings, settings)),
-        group(ServerSettings, settings),
-        model,
-        models=own.models,
-        fetch=partial(fetch_if_missing, model, own.models),
-    )
+    runtime = Runtime(own, keep=group(KeepSettings, settings), safety=group(SafetySettings, settings))
+    with on_salad(os.environ, lambda: runtime.health().num_in_flight) as also:
+        serve(
+            runtime,
+            group(ServerSettings, settings),
+            model,
+            models=own.models,
+            fetch=partial(fetch_if_missing, model, own.models),
+            also=also,
+        )
     del places
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -121,11 +121,13 @@ def serve(
     models: str | None = None,
     fetch: Callable[[], object] = lambda: None,
     announce: Callable[[str], None] = lambda text: print(text, file=sys.stderr, flush=True),
+    also: Sequence[Callable[[], Coroutine[Any, Any, None]]] = (),
 ) -> None:
     """Load `default_model` and serve it until SIGTERM or Ctrl-C; then finish what runs, and close the runtime.
 
     The port is taken first, and the probes answer while the model is fetched (`fetch`, which finds out whether that is
-    needed) and loaded. `announce` is given the lines that tell that the server is up. Raises InvalidSetting for an
+    needed) and loaded. `announce` is given the lines that tell that the server is up. `also`: what
+    is done beside serving until it ends. Raises InvalidSetting for an
     address that cannot be used, and whatever fetching and loading raise; leaves with SystemExit when a second signal
     stopped it.
     """

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, Protocol
 
@@ -13,6 +11,7 @@ from camelid.errors import CamelidError, InvalidRequest, NotFound
 from camelid.store.manifests import Layer
 from camelid.store.transfer import Watcher
 
+from ..news import said
 from .replies import MEDIA_TYPE, encode
 
 
@@ -51,28 +50,18 @@ async def answer(work: Work, *, is_streamed: bool, then: Then = nothing) -> Resp
 
 
 async def _lines(work: Work, then: Then) -> AsyncIterator[dict[str, Any]]:
-    loop, lines = asyncio.get_running_loop(), asyncio.Queue[dict[str, Any] | None]()
+    def telling(put: Callable[[dict[str, Any]], None]) -> None:
+        work(lambda **values: put(values))
 
-    def put(values: dict[str, Any] | None) -> None:
-        with contextlib.suppress(RuntimeError):  # the client has left and the loop with it
-            loop.call_soon_threadsafe(lines.put_nowait, values)
-
-    def run() -> None:
-        try:
-            work(lambda **values: put(values))
-            asyncio.run_coroutine_threadsafe(then(), loop).result()
-            put({"status": "success"})
-        except CamelidError as error:
-            put({"error": error.message, "status_code": _status(error)})
-        except OSError as error:
-            put({"error": str(error), "status_code": 500})
-        finally:
-            put(None)
-
-    task = asyncio.create_task(asyncio.to_thread(run))
-    while (values := await lines.get()) is not None:
-        yield values
-    await task
+    try:
+        async for values in said(telling):
+            yield values
+        await then()
+        yield {"status": "success"}
+    except CamelidError as error:
+        yield {"error": error.message, "status_code": _status(error)}
+    except OSError as error:
+        yield {"error": str(error), "status_code": 500}
 
 
 def _status(error: CamelidError) -> int:
