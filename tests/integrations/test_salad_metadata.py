@@ -127,7 +127,12 @@ def test_only_a_container_of_salad_s_tells_anything(asked: tuple[str, list[tuple
     with on_salad({"SALAD_METADATA_URI": asked[0]}, lambda: 0) as also:
         assert also == []
     here = {"SALAD_MACHINE_ID": "m", "SALAD_CONTAINER_GROUP_ID": "g", "SALAD_METADATA_URI": asked[0]}
-    with pytest.raises(OutOfMemory), on_salad(here, lambda: 0) as also:
-        assert len(also) == 1
-        raise OutOfMemory("it does not fit")
+
+    def serve() -> None:
+        with on_salad(here, lambda: 0) as also:
+            assert len(also) == 1
+            raise OutOfMemory("it does not fit")
+
+    with pytest.raises(OutOfMemory):
+        serve()
     assert [path for _, path, _ in asked[1]] == ["/v1/reallocate"]

@@ -1,8 +1,8 @@
 """What a container on SaladCloud tells the machine that it runs on, and is told: the instance metadata service.
 
 A machine of Salad's is somebody's PC. One that cannot run the model is left (`reallocate`), and a busy replica asks to
-be removed later than an idle one (`deletion cost`). The service is at a link-local address, refuses whatever a proxy has
-touched, and is spoken to past every proxy. Source: Salad's documentation of the service.
+be removed later than an idle one (`deletion cost`). The service is at a link-local address, refuses whatever a proxy
+has touched, and is spoken to past every proxy. Source: Salad's documentation of the service.
 """
 
 from __future__ import annotations
