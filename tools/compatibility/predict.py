@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from camelid.server.jobs import routes as jobs
 from camelid.server.predict import bodies
 from camelid.server.predict.routes import DEPLOYED_PATHS, NAMED_PATHS, PATHS
 
@@ -103,6 +104,14 @@ PREDICT = Dialect(
             Route("POST", path.replace(":path", ""), (), "As /predict, for a model by its name.")
             for path in NAMED_PATHS
         ),
+        *(
+            Route(
+                "POST", path, (), "Takes what /predict takes as `model_input`, and answers later: see deploy/async.md."
+            )
+            for path in (*jobs.PATHS, *jobs.DEPLOYED_PATHS)
+        ),
+        Route("GET", "/async_request/{identity}", (), "How far such a request is."),
+        Route("DELETE", "/async_request/{identity}", (), "Cancels one that is queued."),
         Route("GET", "/ping", (), "Whether requests are welcome: 200 or 503."),
         Route("GET", "/v1/models/model", (), "The same."),
         Route("GET", "/v1/models/{name}/loaded", (), "The same for one model; `model` is the server's own."),
