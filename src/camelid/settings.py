@@ -57,6 +57,7 @@ class ModelSettings:
     device: str = "auto"
     tensor_parallel: int = 1
     gpu_memory: int | None = None
+    gpu_weights: str = "as-is"
     threads: int | None = None
     cpu_isa: str | None = None
     context_length: int | None = None
@@ -356,6 +357,15 @@ SETTINGS: tuple[Setting, ...] = (
         None,
         "Most memory that a model with its cache may take of each GPU. Default: what is free.",
         "SIZE",
+    ),
+    Setting(
+        "gpu_weights",
+        ("CAMELID_GPU_WEIGHTS",),
+        parse_choice("as-is", "fp8"),
+        _DEFAULT_MODEL.gpu_weights,
+        "How a GPU keeps weights that are floats in the file: `as-is`, or `fp8`: rounded to 8 bits when they are "
+        "loaded, with a scale for each row.",
+        "NAME",
     ),
     Setting(
         "threads",

@@ -65,17 +65,18 @@ def choose_backend(settings: ModelSettings, team: Team | None = None) -> Backend
     """
     device = devices(settings)[0]
     if device in SHARED:
-        backend = _gpu(team, on_cpu=device == "gpu-on-cpu")
+        is_fp8 = settings.gpu_weights == "fp8"
+        backend = _gpu(team, on_cpu=device == "gpu-on-cpu", is_fp8=is_fp8)
     else:
         backend = {"cpu": _cpu, "reference": _reference}[device](settings)
     _log.debug("computing on %s", backend.name)  # in a front and in an engine; the runtime says it once
     return backend
 
 
-def _gpu(team: Team | None, *, on_cpu: bool) -> Backend:
+def _gpu(team: Team | None, *, on_cpu: bool, is_fp8: bool) -> Backend:
     from .gpu.opening import open_gpu
 
-    return open_gpu(team, on_cpu=on_cpu)
+    return open_gpu(team, on_cpu=on_cpu, is_fp8=is_fp8)
 
 
 def _reference(settings: ModelSettings) -> Backend:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from camelid.backends.cpu import machine
+from camelid.backends.gpu.opening import probe
 from camelid.errors import InvalidSetting, MissingDependency
 from camelid.settings import ModelSettings
 
@@ -52,6 +53,15 @@ def probe_roofs(isa: str, threads: int, seconds: float = PROBE_S) -> Roofs:
         native.probe_arithmetic(isa, "int8", threads, seconds),
         native.probe_arithmetic(isa, "fp32", threads, seconds),
     )
+
+
+def probe_gpu(device: str, seconds: float = PROBE_S) -> Roofs:
+    """Measure the roofs of the GPU, or of `gpu-on-cpu`: copying, and products in the type that is computed in.
+
+    Raises MissingDependency without PyTorch.
+    """
+    read_bytes, macs = probe(on_cpu=device != "gpu", seconds=seconds)
+    return Roofs(device, 1, read_bytes, macs, macs)
 
 
 def available_isas() -> list[str]:

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, field, replace
 
-from camelid.backends.auto import choose_backend
+from camelid.backends.auto import survey
 from camelid.backends.base import CacheType
 from camelid.engine.request import GenerateRequest
 from camelid.errors import InvalidRequest
@@ -24,7 +24,7 @@ from camelid.runtime.runtime import Runtime
 from camelid.settings import ModelSettings
 from camelid.types import Sampling
 
-from .roofs import Roofs, middle, probe_roofs
+from .roofs import Roofs, middle, probe_gpu, probe_roofs
 from .work import Work, work_of
 
 GREEDY = Sampling(temperature=0.0)
@@ -59,6 +59,9 @@ class Timeline:
         return (len(self.token_s) - 1) / (self.token_s[-1] - self.token_s[0])
 
 
+GPUS = ("gpu", "gpu-on-cpu")
+
+
 @dataclass(frozen=True)
 class Needs:
     """What a workload asks of the engine: streams at once, and the longest of them, prompt and answer."""
@@ -72,7 +75,7 @@ class Subject:
     """A loaded model, and the roofs that are probed between the runs. Belongs to one asyncio loop."""
 
     model: LoadedModel
-    work: Work | None  # None where there are no probes: on a GPU
+    work: Work | None  # None where there are no probes: for several ranks, and for `reference`
     probed: list[Roofs] = field(default_factory=list)
     _numbers: itertools.count[int] = field(default_factory=itertools.count)
 
@@ -122,7 +125,8 @@ class Subject:
 
     def probe(self, isa: str, threads: int) -> None:
         """Measure the roofs once more. Nothing else must run."""
-        self.probed.append(probe_roofs(isa, threads))
+        device = self.model.description.settings.device
+        self.probed.append(probe_gpu(device) if device in GPUS else probe_roofs(isa, threads))
 
     @property
     def roofs(self) -> Roofs | None:
@@ -155,11 +159,12 @@ async def opened(name: str, settings: ModelSettings, needs: Needs) -> AsyncItera
 
 
 def _work(model: LoadedModel, settings: ModelSettings) -> Work | None:
-    """Return the work of a model that computes on the CPU."""
-    if model.description.settings.device != "cpu":
+    """Return the work of a model where there are probes to hold it against."""
+    device = model.description.settings.device
+    if device not in ("cpu", *GPUS) or settings.tensor_parallel > 1:
         return None
     path = str(model.description.files.weights)
-    backend = choose_backend(replace(settings, device="cpu"))
+    backend = survey(replace(settings, device=device))
     with open_checkpoint(path) as checkpoint:
         need = memory_need(checkpoint, model.description.spec, backend, CacheType(settings.cache_type))
     return work_of(path, need.bytes_per_token)

@@ -136,6 +136,7 @@ def roofline(seconds: float, threads: str | None, runs: int, json_file: Path | N
 @click.option("--with", "peers", metavar="NAMES", help="Which, separated by commas. Default: all that are known.")
 @click.option("--python", type=click.Path(exists=True), help="Interpreter that has the peers. Default: this one.")
 @click.option("--threads", metavar="N", help="Compute threads of every engine, as the setting has them.")
+@click.option("--device", type=click.Choice(["cpu", "gpu"]), default="cpu", show_default=True, help="Where to compute.")
 @click.option("--prompt", type=click.IntRange(1), default=512, show_default=True, help="Tokens of the prompt job.")
 @click.option("--answer", type=click.IntRange(2), default=48, show_default=True, help="Tokens of the decode job.")
 @click.option("--streams", type=click.IntRange(2), default=16, show_default=True, help="Streams of the batch job.")
@@ -147,6 +148,7 @@ def peers(
     peers: str | None,
     python: str | None,
     threads: str | None,
+    device: str,
     prompt: int,
     answer: int,
     streams: int,
@@ -175,7 +177,7 @@ def peers(
         python,
         folder or Path.home() / ".cache" / "camelid" / "bench",
     )
-    settings = group(ModelSettings, read_settings({"threads": threads}))
+    settings = group(ModelSettings, read_settings({"threads": threads, "device": device}))
     show(compare(plan, settings, lambda stage: click.echo(stage, err=True)), json_file, plot)
 
 

@@ -42,15 +42,17 @@ class GpuBackend:
         kernels: Kernels | None = None,
         group: Group = ALONE,
         recorder: Recorder | None = None,
+        is_fp8: bool = False,
     ) -> None:
         """Be ready to take weights in. `group`: the ranks that compute the model, this one among them; `recorder`: what
-        records steps, on a GPU CUDA graphs, elsewhere nothing.
+        records steps, on a GPU CUDA graphs, elsewhere nothing; `is_fp8`: whether float weights are rounded to 8 bits.
         """
         self._device = device or torch.device("cuda")
         self._dtype = dtype or _best_dtype(self._device)
         self._kernels = kernels or _kernels(self._device)
         self._pages: Pages | None = None
         self._group = group
+        self._is_fp8 = is_fp8
         self._recorder = recorder or (CudaRecorder(self._device) if self._device.type == "cuda" else None)
         self._graphs: Graphs | None = None
 
@@ -66,7 +68,7 @@ class GpuBackend:
         if not tensor.block_type.is_decodable:
             raise UnsupportedFormat(tensor.name, "its block type", tensor.block_type.name, "it cannot be decoded")
         try:
-            return place(tensor, self._device, self._dtype)
+            return place(tensor, self._device, self._dtype, is_fp8=self._is_fp8)
         except torch.OutOfMemoryError as error:
             raise OutOfMemory(
                 f"{tensor.name} does not fit on the device beside the weights before it",

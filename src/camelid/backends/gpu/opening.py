@@ -101,8 +101,9 @@ def survey_gpus(ranks: int, most_bytes: int | None) -> GpuSurvey:
     return GpuSurvey(tuple(found[:ranks]), most_bytes)
 
 
-def open_gpu(team: Team | None = None, *, on_cpu: bool = False) -> Backend:
+def open_gpu(team: Team | None = None, *, on_cpu: bool = False, is_fp8: bool = False) -> Backend:
     """Return the backend on the GPU of this rank; `on_cpu`, on the processor, in float32, for checking.
+    `is_fp8`: round float weights to 8 bits.
 
     Raises MissingDependency where there is no GPU, or no PyTorch.
     """
@@ -119,12 +120,27 @@ def open_gpu(team: Team | None = None, *, on_cpu: bool = False) -> Backend:
             torch.set_num_threads(
                 max(1, (os.cpu_count() or 1) // team.size)
             )  # threads of ranks that wait are in the way
-        return GpuBackend(device, torch.float32, group=ALONE if team is None else Ranks(team, device))
+        return GpuBackend(device, torch.float32, group=ALONE if team is None else Ranks(team, device), is_fp8=is_fp8)
     if not torch.cuda.is_available():
         raise MissingDependency("PyTorch finds no GPU that it can use", hint="--device cpu works without")
     device = torch.device("cuda", 0 if team is None else team.rank)
     torch.cuda.set_device(device)
-    return GpuBackend(device, group=ALONE if team is None else Ranks(team, device))
+    return GpuBackend(device, group=ALONE if team is None else Ranks(team, device), is_fp8=is_fp8)
+
+
+def probe(*, on_cpu: bool, seconds: float) -> tuple[float, float]:
+    """Return the bytes copied and the multiply-adds made in a second, in the type that is computed in.
+
+    Raises MissingDependency without PyTorch.
+    """
+    try:
+        import torch
+
+        from .probes import probe_copy, probe_product
+    except ImportError as error:
+        raise MissingDependency(f"the GPU cannot be measured without PyTorch: {error}", hint=INSTALL) from error
+    device, dtype = (torch.device("cpu"), torch.float32) if on_cpu else (torch.device("cuda"), torch.bfloat16)
+    return probe_copy(device, seconds), probe_product(device, dtype, seconds)
 
 
 def _sizes(gpu: Gpu) -> tuple[int, int]:

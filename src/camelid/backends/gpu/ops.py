@@ -20,11 +20,12 @@ from camelid.formats.blocks import BlockType
 
 from ..base import AttentionSpec, Axis, Batch, RopePairs, RowChange
 from .kernels.blocks import decode
+from .kernels.eight_bits import multiply_fp8
 from .kernels.spans import Spans
 from .pages import Kept, Pages
 from .parallel import ALONE, Group
 from .step import FixedStep, Step
-from .weights import Dense, Placed
+from .weights import Dense, Fp8, Placed
 
 DECODED_ROWS = 64  # from so many tokens on, decoding a weight once and multiplying densely is the quicker way
 
@@ -167,6 +168,8 @@ class GpuOps:
     def _product(self, x: Tensor, weight: Placed) -> Tensor:
         if isinstance(weight, Dense):
             return functional.linear(x, weight.matrix)
+        if isinstance(weight, Fp8):
+            return multiply_fp8(x, weight.codes, weight.scales)
         if len(x) >= DECODED_ROWS:
             return functional.linear(x, decode(weight.rows, weight.block_type).to(x.dtype))
         return self._kernels.multiply(x, weight.rows, weight.block_type)
@@ -194,6 +197,8 @@ class GpuOps:
 def _rows_of_table(index: Tensor, table: Placed) -> Tensor:
     if isinstance(table, Dense):
         return table.matrix[index].float()
+    if isinstance(table, Fp8):
+        return table.codes[index].float() * table.scales[index, None]
     return decode(table.rows[index], table.block_type)
 
 

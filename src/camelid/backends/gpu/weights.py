@@ -11,6 +11,7 @@ from camelid.formats.blocks import BlockType, decode
 
 from ..base import Part, Tensor
 from .kernels.blocks import DECODERS
+from .kernels.eight_bits import to_fp8
 from .staging import to_device
 
 FLOATS = {BlockType.F32: torch.float32, BlockType.F16: torch.float16, BlockType.BF16: torch.bfloat16}
@@ -34,7 +35,16 @@ class Blocks:
     part: Part | None = None
 
 
-Placed = Dense | Blocks
+@dataclass(frozen=True, eq=False)
+class Fp8:
+    """(rows, columns) float8_e4m3fn, to be multiplied by scales (rows,) float32. `part` as above."""
+
+    codes: torch.Tensor
+    scales: torch.Tensor
+    part: Part | None = None
+
+
+Placed = Dense | Blocks | Fp8
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,13 +56,16 @@ class Pair:
     scale: float
 
 
-def place(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> Placed:
-    """Copy a weight to the device. Types without a kernel are decoded, which takes more memory and no accuracy."""
+def place(tensor: Tensor, device: torch.device, dtype: torch.dtype, *, is_fp8: bool = False) -> Placed:
+    """Copy a weight to the device. Types without a kernel are decoded, which takes more memory and no accuracy.
+
+    is_fp8: round floats to 8 bits, with a scale for each row.
+    """
     if tensor.block_type in DECODERS:
         return Blocks(to_device(tensor.rows, device), tensor.block_type, tensor.part)
     if tensor.block_type in FLOATS:
-        bits = to_device(tensor.rows, device)
-        return Dense(bits.view(FLOATS[tensor.block_type]).to(dtype), tensor.part)
+        floats = to_device(tensor.rows, device).view(FLOATS[tensor.block_type])
+        return Fp8(*to_fp8(floats), tensor.part) if is_fp8 else Dense(floats.to(dtype), tensor.part)
     return Dense(_decoded(tensor, device, dtype), tensor.part)
 
 

@@ -32,6 +32,7 @@ class Opening:
     context: int  # tokens of a stream
     streams: int  # most at once
     folder: str
+    device: str = "cpu"  # or gpu, for those that can
 
 
 @dataclass(frozen=True)

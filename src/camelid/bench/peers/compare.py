@@ -18,7 +18,7 @@ from pathlib import Path
 
 from camelid.bench import machine
 from camelid.bench.result import Measure, Result, Row
-from camelid.bench.roofs import Roofs, middle, probe_roofs, usual_isa, usual_threads
+from camelid.bench.roofs import Roofs, middle, probe_gpu, probe_roofs, usual_isa, usual_threads
 from camelid.bench.work import Work, work_of
 from camelid.errors import InvalidSetting
 from camelid.models.spec import ModelSpec
@@ -143,6 +143,7 @@ def _opening(plan: Plan, weights: str, spec: ModelSpec, settings: ModelSettings)
         context=max(kind.prompt_tokens + kind.new_tokens + 1 for kind in plan.kinds),
         streams=max(kind.streams * kind.beams for kind in plan.kinds),
         folder=str(plan.folder),
+        device="gpu" if settings.device == "gpu" else "cpu",
     )
 
 
@@ -169,7 +170,9 @@ def _rounds(bout: _Bout, plan: Plan, settings: ModelSettings, vocab_size: int, s
     for number in range(-1, plan.runs):
         say(f"round {number + 1} of {plan.runs}: {', '.join(bout.engines)}")
         if number >= 0:
-            bout.probed.append(probe_roofs(usual_isa(settings), usual_threads(settings)))
+            is_gpu = settings.device == "gpu"
+            probed = probe_gpu("gpu") if is_gpu else probe_roofs(usual_isa(settings), usual_threads(settings))
+            bout.probed.append(probed)
         for kind in plan.kinds:
             most = vocab_size * 9 // 10
             prompts = [[drawn.randrange(1, most) for _ in range(kind.prompt_tokens)] for _ in range(kind.streams)]

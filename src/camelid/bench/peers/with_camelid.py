@@ -23,7 +23,7 @@ class Camelid:
         from camelid.bench.subject import Needs, opened
         from camelid.settings import ModelSettings
 
-        settings = ModelSettings(threads=opening.threads, device="cpu", max_guessed=0)
+        settings = ModelSettings(threads=opening.threads, device=opening.device, max_guessed=0)
         self._loop = asyncio.new_event_loop()
         self._open = AsyncExitStack()
         needs = Needs(opening.streams, opening.context)
