@@ -139,6 +139,26 @@ def test_a_webhook_that_is_down_is_tried_again_and_then_given_up(
     assert asyncio.run(deliveries(503, 503, 503, 503)) == (3, "FAILED", "WEBHOOK_FAILED")
 
 
+def test_an_address_that_does_not_answer_holds_up_no_other(tmp_path: Path) -> None:
+    async def script() -> None:
+        async with receiving() as receiver, served(tmp_path / "q") as client:
+            kept: list[asyncio.StreamWriter] = []
+            silent = await asyncio.start_server(lambda reader, writer: kept.append(writer), "127.0.0.1", 0)
+            async with silent:
+                url = f"http://127.0.0.1:{silent.sockets[0].getsockname()[1]}/"
+                first = await ask(client, webhook_endpoint=url)
+                await until(client, first, "SUCCEEDED")
+                second = await ask(client, webhook_endpoint=receiver.url)
+                await until(client, second, "SUCCEEDED", "webhook_status")
+                told = (await client.get(f"/async_request/{first}")).json()
+                assert told["webhook_status"] == "PENDING"
+                for writer in kept:
+                    writer.close()
+                    await writer.wait_closed()
+
+    asyncio.run(script())
+
+
 def test_without_a_webhook_the_answer_can_be_asked_for_by_its_owner(tmp_path: Path) -> None:
     async def script() -> None:
         async with served(tmp_path / "q", api_key=("mine", "theirs")) as client:

@@ -12,7 +12,7 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -193,13 +193,14 @@ class JobQueue:
                 (self._clock(), self._clock() + pause_s, job.attempts + counts, job.id),
             )
 
-    def next_delivery(self) -> Job | None:
-        """Return a job that ended and whose notice is due."""
+    def next_delivery(self, under_way: Collection[str] = ()) -> Job | None:
+        """Return a job that ended and whose notice is due, and is not `under_way` already."""
+        others = ", ".join("?" * len(under_way))
         with self._reading() as db:
             found = db.execute(
                 f"SELECT {', '.join(_COLUMNS)} FROM jobs WHERE delivery = 'PENDING' AND due_at <= ? "
-                "AND status IN ('SUCCEEDED', 'FAILED') ORDER BY due_at LIMIT 1",
-                (self._clock(),),
+                f"AND status IN ('SUCCEEDED', 'FAILED') AND id NOT IN ({others}) ORDER BY due_at LIMIT 1",
+                (self._clock(), *under_way),
             ).fetchone()
         return None if found is None else _job(found)
 

@@ -22,6 +22,7 @@ from .queue import Job, JobQueue
 from .webhook import Undelivered, deliver
 
 AT_A_TIME = 4
+NOTICES_AT_A_TIME = 16
 LOOK_S = 0.25  # for what became due; a new job wakes the worker at once
 FULL_PAUSE_S = 5.0  # while nothing can be written
 DELIVERY_PAUSES_S = (1.0, 4.0, 16.0, 64.0, 256.0)
@@ -61,7 +62,7 @@ class JobWorker:
     async def run(self) -> None:
         """Do jobs and send notices."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._deliver_all())
+            tasks.create_task(self._deliver_all(tasks))
             for _ in range(AT_A_TIME):
                 tasks.create_task(self._work())
 
@@ -99,13 +100,26 @@ class JobWorker:
         errors: tuple[Mapping[str, str], ...] = ({"code": code, "message": message},)
         await self._written(lambda: self._queue.finish(job, None, errors))
 
-    async def _deliver_all(self) -> None:
+    async def _deliver_all(self, tasks: asyncio.TaskGroup) -> None:
+        """Send what is due, several at a time: one address that does not answer holds up no other."""
+        under_way: set[str] = set()
+        slots = asyncio.Semaphore(NOTICES_AT_A_TIME)
         while True:
-            job = await self._written(self._queue.next_delivery)
+            await slots.acquire()
+            job: Job | None = await self._written(lambda: self._queue.next_delivery(tuple(under_way)))
             if job is None:
+                slots.release()
                 await asyncio.sleep(LOOK_S)
-            else:
-                await self._deliver(job)
+                continue
+            under_way.add(job.id)
+            tasks.create_task(self._deliver_in(job, under_way, slots))
+
+    async def _deliver_in(self, job: Job, under_way: set[str], slots: asyncio.Semaphore) -> None:
+        try:
+            await self._deliver(job)
+        finally:
+            under_way.discard(job.id)
+            slots.release()
 
     async def _deliver(self, job: Job) -> None:
         assert job.webhook is not None
