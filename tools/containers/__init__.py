@@ -1,0 +1,1 @@
+"""Container images without Docker: their Dockerfile is read, judged, and carried out step by step."""
