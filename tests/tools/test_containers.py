@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-
 from tools.containers.context import files, is_sent
 from tools.containers.dockerfile import Stage, stages
 
