@@ -8,6 +8,7 @@ goes on with the open requests.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
 import os
@@ -57,6 +58,7 @@ class OtherRanks:
         """
         size = load.settings.tensor_parallel
         self._meeting = tempfile.mkdtemp(prefix="camelid-ranks-")
+        atexit.register(shutil.rmtree, self._meeting, ignore_errors=True)  # also when an error ends this process
         self.team = Team(0, size, self._meeting)
         self._die, self._is_leaving = die, threading.Event()
         self._ranks: list[_Rank] = []
