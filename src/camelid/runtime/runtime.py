@@ -53,7 +53,8 @@ class Runtime:
 
     in_process: engines run in threads of this process, for the library and the console. Otherwise each model has a
     process of its own, which is replaced when it dies, and its requests go on. worker: the command of such a process;
-    who measures the front alone puts another one in its place.
+    who measures the front alone puts another one in its place. open_engine: in place of both, for engines that are
+    somewhere else.
     """
 
     def __init__(
@@ -64,14 +65,15 @@ class Runtime:
         safety: SafetySettings | None = None,
         in_process: bool = False,
         worker: Sequence[str] = WORKER,
+        open_engine: Callable[[Load], Coroutine[Any, Any, EnginePort]] | None = None,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         """Hold no models yet. With `keep`, models are loaded when they are asked for, and leave when it says; with
         `safety`, some are watched. Raises InvalidSetting.
         """
         self._settings = settings
-        self._open_engine: Callable[[Load], Coroutine[Any, Any, EnginePort]]
-        self._open_engine = _local_engine if in_process else partial(_supervised_engine, worker)
+        here = _local_engine if in_process else partial(_supervised_engine, worker)
+        self._open_engine: Callable[[Load], Coroutine[Any, Any, EnginePort]] = open_engine or here
         self._models = LoadedModels(settings, keep, self._open, clock_s)
         self._safety = Safety(safety or SafetySettings(), self._models)
         self._is_draining = False
