@@ -19,6 +19,7 @@ from camelid.bench.workloads.arrivals import arrivals, is_in_time
 from camelid.bench.workloads.batch import together
 from camelid.bench.workloads.mixed import gaps
 from camelid.cli.main import run
+from camelid.engine.payoff import Payoff
 from camelid.errors import InvalidRequest
 from camelid.models.synth import write_synthetic
 from camelid.settings import ModelSettings
@@ -158,7 +159,10 @@ def test_arrivals_are_all_at_once_or_at_a_rate() -> None:
 
 
 @pytest.mark.usefixtures("quick_probes")
-def test_a_draft_model_guesses_for_a_model_that_is_the_same_but_deeper(tmp_path: Path) -> None:
+def test_a_draft_model_guesses_for_a_model_that_is_the_same_but_deeper(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Payoff, "is_worth_it", lambda *_: True)  # what pays here depends on what else the machine does
     write_synthetic(tmp_path / "deep.gguf", "tiny", "Q8_0", num_layers=3, active_layers=1)
     write_synthetic(tmp_path / "draft.gguf", "tiny", "Q8_0", num_layers=1)
     workload = find_workload("draft")
