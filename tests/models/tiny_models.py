@@ -117,7 +117,7 @@ def all_logits(
     backend.open_pages(attention_spec(model.spec), cache_type, num_pages + 1)
     pages = np.random.default_rng(5).permutation(num_pages + 1)[:num_pages].tolist()
     logits = [
-        backend.run(model, batch_of([(ids[start : start + chunk], start, pages)])).copy()
+        np.array(backend.run(model, batch_of([(ids[start : start + chunk], start, pages)])), copy=True)
         for start in range(0, len(ids), chunk)
     ]
     return np.concatenate(logits).astype(np.float64)

@@ -74,6 +74,7 @@ def children(pid: int) -> list[int]:
 def test_four_ranks_give_the_ids_of_one(path: Path, of_one_rank: dict[tuple[str, int], list[int]]) -> None:
     """The first rank is this process, which spares it PyTorch's start."""
     settings = ModelSettings(device="gpu-on-cpu", tensor_parallel=4, max_guessed=0)
+    others = set(children(os.getpid()))  # of tests before this one
     engine, backend = open_engine(Load(str(path), settings, NUM_PAGES, CONTEXT), print)
     assert isinstance(engine, Engine)
     try:
@@ -83,11 +84,11 @@ def test_four_ranks_give_the_ids_of_one(path: Path, of_one_rank: dict[tuple[str,
         engine.submit_texts(EmbedRequest("vector", ((5, 6, 7),)))
         (found,) = engine.embed()
         assert np.linalg.norm(np.frombuffer(found.vectors[0], np.float32)) == pytest.approx(1, abs=1e-5)
-        assert len(children(os.getpid())) == 3
+        assert len(set(children(os.getpid())) - others) == 3
     finally:
         engine.close()
         torch.distributed.destroy_process_group()
-    assert children(os.getpid()) == []
+    assert set(children(os.getpid())) <= others
 
 
 @pytest.mark.asyncio
