@@ -23,12 +23,12 @@ class Camelid:
         from camelid.bench.subject import Needs, opened
         from camelid.settings import ModelSettings
 
-        settings = ModelSettings(threads=opening.threads, device=opening.device, max_guessed=0)
+        settings = ModelSettings(threads=opening.threads, device=opening.device, max_guessed=0, fast_copies="first")
         self._loop = asyncio.new_event_loop()
         self._open = AsyncExitStack()
         needs = Needs(opening.streams, opening.context)
         self._subject: Subject = self._run(self._open.enter_async_context(opened(opening.model, settings, needs)))
-        how = f"{self._subject.model.engine.backend}, prompt lookup off"
+        how = f"{self._subject.model.engine.backend}, prompt lookup off, a fast copy where one can be had"
         self.about = About(f"camelid {__version__}", "the GGUF file", how)
 
     def work(self, job: Job) -> Done | None:
