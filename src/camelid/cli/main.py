@@ -23,9 +23,9 @@ EXIT_INTERRUPTED = 130  # what shells report for a process that SIGINT ended
 # verb: (module, one line of help). The help stands here so that listing the verbs imports none of them.
 VERBS = {
     "run": ("camelid.cli.run", "Ask a model once, or chat with it."),
-    "serve": ("camelid.cli.serve", "Serve models over HTTP, with the APIs of OpenAI and Ollama."),
+    "serve": ("camelid.cli.serve", "Serve models over HTTP, with the APIs of OpenAI, Ollama and Anthropic."),
     "worker": ("camelid.cli.worker", "Answer the jobs of another program's server."),
-    "deploy": ("camelid.cli.deploy", "Write what Kubernetes or SaladCloud need to serve a model."),
+    "deploy": ("camelid.cli.deploy", "Write what Kubernetes, SaladCloud or Truss need to serve a model."),
     "provision": ("camelid.cli.provision", "Give a server that runs its model, and wait until it is loaded."),
     "ps": ("camelid.cli.ps", "Show the models that a running server has in memory."),
     "stop": ("camelid.cli.stop", "Have a running server unload a model."),
@@ -79,7 +79,7 @@ def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None
 def cli() -> None:
     """Run and serve Llama-class models with an engine of their own.
 
-    MODEL is a GGUF file, a folder with safetensors, or `cria`, the small model that comes with Camelid.
+    MODEL is a name, a GGUF file, a folder with safetensors, or `cria`, the small model that comes with Camelid.
     """
 
 
