@@ -21,7 +21,7 @@ import httpx2
 
 from camelid.errors import Unavailable
 
-from .folder import TrussFolder, read_folder
+from .folder import Stamp, TrussFolder, read_folder
 
 WATCH_S = 0.5
 POLL_S = 0.02
@@ -81,6 +81,7 @@ class Host:
         self._scratch = tempfile.TemporaryDirectory(prefix="camelid-")
         self._num_started = 0
         self._child: Child | None = None
+        self._loaded: Stamp | None = None  # what the files were when they were last loaded, or tried to be
         self._minding: set[asyncio.Task[None]] = set()
         self._changing = asyncio.Lock()
         self.is_closed = False
@@ -106,16 +107,16 @@ class Host:
                 self._mind(old.end(self._drain_s))
 
     async def watch(self) -> None:
-        """Reload whenever a file of the folder has changed, and no other changes while we look."""
+        """Reload whenever a file of the folder is another than what was loaded, and no other changes while we look."""
         folder = read_folder(self._path)
-        before = pending = await asyncio.to_thread(folder.stamp)
+        pending = self._loaded
         while True:
             await asyncio.sleep(WATCH_S)
             now = await asyncio.to_thread(folder.stamp)
-            if now == before or now != pending:
+            if now == self._loaded or now != pending:
                 pending = now
                 continue
-            before = now
+            self._loaded = now  # also where it cannot be read: it is not tried again before it changes
             try:
                 await self.reload()
                 _logger.info("%s has changed and was loaded again", self._path)
@@ -163,6 +164,7 @@ class Host:
     async def _started(self) -> Child:
         """Return a process that has loaded the class and answers."""
         folder = await asyncio.to_thread(read_folder, self._path)
+        self._loaded = await asyncio.to_thread(folder.stamp)  # before it is loaded: a change from now on is one
         self._num_started += 1
         socket = Path(self._scratch.name) / str(self._num_started)
         process = await asyncio.create_subprocess_exec(
