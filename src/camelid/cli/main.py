@@ -23,7 +23,7 @@ EXIT_INTERRUPTED = 130  # what shells report for a process that SIGINT ended
 # verb: (module, one line of help). The help stands here so that listing the verbs imports none of them.
 VERBS = {
     "run": ("camelid.cli.run", "Ask a model once, or chat with it."),
-    "serve": ("camelid.cli.serve", "Serve models over HTTP, with the APIs of OpenAI, Ollama and Anthropic."),
+    "serve": ("camelid.cli.serve", "Serve models with the APIs of OpenAI, Ollama and Anthropic."),
     "worker": ("camelid.cli.worker", "Answer the jobs of another program's server."),
     "deploy": ("camelid.cli.deploy", "Write what Kubernetes, SaladCloud or Truss need to serve a model."),
     "provision": ("camelid.cli.provision", "Give a server that runs its model, and wait until it is loaded."),
